@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A context: a device, who runs the work, who gives memory, who hears logs.
+ *
+ * Threads: a context is immutable after creation, so any number of threads may
+ * use one at once; create and destroy need exclusive access. */
+#ifndef FLASHINFER_CONTEXT_H
+#define FLASHINFER_CONTEXT_H
+
+#include "tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fli_context fli_context;
+
+/* Part ith of nth of some work on arg. */
+typedef void fli_task(void *arg, int32_t ith, int32_t nth);
+
+/* Who runs the parts.  run must call task(arg, i, n) once for each i in [0, n),
+ * in any order, on any threads, and return when all have returned.  It may be
+ * called from several threads at once. */
+typedef struct fli_executor {
+    void *ctx;
+    int32_t n;
+    void (*run)(void *ctx, fli_task *task, void *arg);
+} fli_executor;
+
+/* Who gives host memory: 64-byte aligned, NULL when there is none.  Called by
+ * create functions only, never by plan or run. */
+typedef struct fli_allocator {
+    void *ctx;
+    void *(*alloc)(void *ctx, size_t bytes);
+    void (*free)(void *ctx, void *memory, size_t bytes);
+} fli_allocator;
+
+/* One line without a newline.  May be called from any thread; must not call the
+ * library.  What is logged is chosen by FLI_LOG. */
+typedef void fli_log_fn(void *ctx, const char *line);
+
+/* Zero is every default. */
+typedef struct fli_context_options {
+    size_t size;
+    int32_t n_threads; /* of the built-in pool; 0: FLI_THREADS, else the CPUs
+                          this process may use */
+    int32_t reserved;
+    const char *cpu_isa; /* highest ISA to use: "baseline", "avx2"; NULL:
+                            FLI_CPU_ISA, else the best the CPU has */
+    const char *impl; /* forces implementations and never falls back: "ref" or
+                         "attention:ref,gemm:cpu"; NULL: FLI_IMPL */
+    fli_executor executor;   /* run NULL: the built-in pool */
+    fli_allocator allocator; /* alloc NULL: the C library's */
+    fli_log_fn *log;         /* NULL: stderr when FLI_LOG is set */
+    void *log_ctx;
+} fli_context_options;
+
+#define FLI_CONTEXT_OPTIONS_INIT { sizeof(fli_context_options) }
+
+/* Makes a context on device; options may be NULL and are copied (strings too).
+ * Errors: INVALID_ARGUMENT on an unknown device, ISA or implementation;
+ * UNSUPPORTED where the device is absent, with the reason; OUT_OF_MEMORY. */
+FLI_API fli_status fli_context_create(fli_context **out, fli_device device,
+                                      const fli_context_options *options);
+
+/* NULL is fine.  Every op made from ctx must be destroyed before it. */
+FLI_API void fli_context_destroy(fli_context *ctx);
+
+/* The device that ctx was made on. */
+FLI_API fli_device fli_context_device(const fli_context *ctx);
+
+/* Parts that work is split into. */
+FLI_API int32_t fli_context_n_threads(const fli_context *ctx);
+
+/* "cpu (avx2, 2 threads)"; owned by ctx. */
+FLI_API const char *fli_context_describe(const fli_context *ctx);
+
+/* The ISA in use: "baseline", "avx2". */
+FLI_API const char *fli_context_cpu_isa(const fli_context *ctx);
+
+/* Reports what kernels could not report themselves (on CUDA: a page id that was
+ * clamped to the pool).  Always OK on the CPU, where run checks first. */
+FLI_API fli_status fli_context_check(fli_context *ctx);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
