@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every environment variable that the library reads, in one table. */
+#ifndef FLI_CORE_ENV_H
+#define FLI_CORE_ENV_H
+
+#include "core/status.h"
+
+/* FLI_ENV(name, values, meaning) */
+#define FLI__ENV_TABLE(FLI_ENV)                                                \
+    FLI_ENV(FLI_CPU_ISA, "baseline|avx2", "highest ISA to use")                \
+    FLI_ENV(FLI_THREADS, "1..1024", "threads of the built-in pool")            \
+    FLI_ENV(FLI_IMPL, "ref or op:impl,...", "forces implementations")          \
+    FLI_ENV(FLI_LOG, "dispatch", "topics to log, to stderr by default")
+
+typedef enum {
+#define FLI_ENV(name, values, meaning) FLI__ENV_##name,
+    FLI__ENV_TABLE(FLI_ENV)
+#undef FLI_ENV
+        FLI__ENV_COUNT
+} fli__env;
+
+/* The value, or NULL when unset or empty. */
+const char *fli__env_get(fli__env variable);
+
+#endif
