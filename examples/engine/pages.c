@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who holds which page of the KV cache, and which pages are worth keeping.
+ *
+ * A full page is a node of the prefix tree: its edge is the page_size tokens it
+ * holds, its path from the root all the tokens before.  A request that begins
+ * with the same tokens holds the same pages.
+ *
+ * Pages that nobody holds stand in one list: empty ones first, then those of the
+ * tree, least recently used first.  Whoever holds a page holds its parent, and
+ * pages are let go last one first, so a child always stands before its parent and
+ * the head of the list has no children: taking the head is the whole eviction. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+
+static void insert(pages *p, int32_t id, int32_t before)
+{
+    const int32_t after = p->at[before].after;
+
+    p->at[id].before = before;
+    p->at[id].after = after;
+    p->at[before].after = p->at[after].before = id;
+    p->n_unused++;
+}
+
+static void withdraw(pages *p, int32_t id)
+{
+    const page *old = &p->at[id];
+
+    p->at[old->before].after = old->after;
+    p->at[old->after].before = old->before;
+    p->n_unused--;
+}
+
+bool pages_create(pages *p, int32_t n, int32_t page_size)
+{
+    *p = (pages){ .n = n, .page_size = page_size };
+    p->at = calloc((size_t)n + 1, sizeof(*p->at));
+    p->tokens = calloc((size_t)n * (size_t)page_size, sizeof(*p->tokens));
+    if (!p->at || !p->tokens) {
+        pages_free(p);
+        return false;
+    }
+    p->at[n] = (page){ .before = n, .after = n, .child = NONE };
+    for (int32_t i = 0; i < n; i++) {
+        p->at[i] = (page){ .parent = NONE, .child = NONE, .sibling = NONE };
+        insert(p, i, p->at[n].before);
+    }
+    return true;
+}
+
+void pages_free(pages *p)
+{
+    free(p->at);
+    free(p->tokens);
+    *p = (pages){ 0 };
+}
+
+static void remove_from_tree(pages *p, int32_t id)
+{
+    int32_t *link = &p->at[p->at[id].parent].child;
+
+    while (*link != id)
+        link = &p->at[*link].sibling;
+    *link = p->at[id].sibling;
+    p->at[id].parent = p->at[id].sibling = NONE;
+}
+
+int32_t pages_take(pages *p)
+{
+    const int32_t id = p->at[p->n].after;
+
+    if (id == p->n)
+        return NONE;
+    if (p->at[id].parent != NONE)
+        remove_from_tree(p, id);
+    pages_hold(p, id);
+    return id;
+}
+
+void pages_hold(pages *p, int32_t id)
+{
+    if (p->at[id].refs++ == 0)
+        withdraw(p, id);
+    p->n_shared += p->at[id].refs == 2;
+}
+
+void pages_release(pages *p, int32_t id)
+{
+    p->n_shared -= p->at[id].refs == 2;
+    if (--p->at[id].refs > 0)
+        return;
+    insert(p, id, p->at[id].parent == NONE ? p->n : p->at[p->n].before);
+}
+
+int32_t pages_find(const pages *p, int32_t parent, const int32_t *tokens)
+{
+    const size_t bytes = (size_t)p->page_size * sizeof(*tokens);
+    int32_t id = p->at[parent].child;
+
+    while (id != NONE
+           && memcmp(p->tokens + (int64_t)id * p->page_size, tokens, bytes))
+        id = p->at[id].sibling;
+    return id;
+}
+
+void pages_publish(pages *p, int32_t id, int32_t parent, const int32_t *tokens)
+{
+    memcpy(p->tokens + (int64_t)id * p->page_size, tokens,
+           (size_t)p->page_size * sizeof(*tokens));
+    p->at[id].parent = parent;
+    p->at[id].sibling = p->at[parent].child;
+    p->at[parent].child = id;
+}
