@@ -16,6 +16,8 @@ bool fail(error *e, const char *format, ...)
     va_start(args, format);
     vsnprintf(e->text, sizeof(e->text), format, args);
     va_end(args);
+    for (char *c = e->text; *c; c++)
+        *c = (unsigned char)*c < ' ' ? '?' : *c; /* names from files */
     return false;
 }
 

@@ -64,6 +64,8 @@ static void on_finish(void *user, request *r)
     cJSON_AddItemToObject(json, "tokens",
                           tokens ? tokens : cJSON_CreateArray());
     cJSON_AddStringToObject(json, "finish", r->finish);
+    for (char *c = r->error.text; *c; c++)
+        *c = (unsigned char)*c > '~' ? '?' : *c; /* UTF-8 may be cut in two */
     if (r->error.text[0])
         cJSON_AddStringToObject(json, "error", r->error.text);
     cJSON_AddNumberToObject(json, "prompt_tokens", r->n_prompt);

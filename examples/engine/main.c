@@ -209,7 +209,7 @@ int main(int argc, char **argv)
         .prompts = "models/tiny_llama/prompts.txt",
         .dtype = "",
         .device = "cpu",
-        .params = { .max_new = 200, .temperature = 0.8, .top_p = 0.95 },
+        .params = { .max_new = 200, .temperature = 0.8, .top_p = 0.9 },
         .options = { .chunk = 256,
                      .page_size = 16,
                      .n_pages = 1024,

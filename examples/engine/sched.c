@@ -129,7 +129,7 @@ void sched_finish(scheduler *s, request *r, const char *finish)
 {
     r->finish = finish;
     r->seconds = r->seconds > 0 ? now() - r->seconds : 0;
-    if (r->n_done > 0) {
+    if (r->n_table > 0) {
         s->promised -= pages_needed(s, r) - r->n_table;
         s->totals.prompt += r->n_prompt;
         s->totals.cached += r->n_cached;
@@ -328,6 +328,22 @@ static void collect(scheduler *s)
     s->n_running = n_left;
 }
 
+/* Ends every request, after a step that failed. */
+static bool give_up(scheduler *s, const error *e)
+{
+    while (!sched_idle(s)) {
+        request *r = s->waiting;
+
+        if (s->n_running > 0)
+            r = s->running[--s->n_running];
+        else
+            s->waiting = r->next;
+        r->error = *e;
+        sched_finish(s, r, "error");
+    }
+    return false;
+}
+
 bool sched_step(scheduler *s, error *e)
 {
     totals *t = &s->totals;
@@ -336,7 +352,7 @@ bool sched_step(scheduler *s, error *e)
     const double begin = now();
 
     if (!step_run(&s->step, e))
-        return false;
+        return give_up(s, e);
     const double seconds = now() - begin;
 
     *(n_prompt_rows ? &t->prefill_rows : &t->decode_rows) += s->step.n_rows;

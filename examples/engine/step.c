@@ -295,7 +295,7 @@ bool step_create(step *s, const model *m, const options *o, error *e)
     lay_out(s);
     s->memory = s->bytes < 1e15 ? aligned_alloc(256, (size_t)s->bytes) : NULL;
     if (!s->memory) {
-        fail(e, "no memory (%.0f MB) for %lld pages of %lld tokens", //
+        fail(e, "no memory (%.0f MB) for %lld pages of %lld tokens",
              s->bytes / 1e6, (long long)o->n_pages, (long long)o->page_size);
         step_free(s);
         return false;

@@ -105,20 +105,21 @@ def small_tensors(config, seed=0):
     return tensors
 
 
-def make_model(folder, dtype="F32", shards=1, seed=0, without=(), **changes):
-    """Writes a small random model; changes go over SMALL, without takes out."""
+def make_model(folder, stored="F32", shards=1, seed=0, without=(), **changes):
+    """Writes a small random model whose weights are stored as F32, F16 or BF16;
+    changes go over SMALL, without takes out."""
     config = {k: v for k, v in {**SMALL, **changes}.items() if k not in without}
     tensors = small_tensors(config, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     if shards == 1:
-        llama.write_safetensors(folder / "model.safetensors", tensors, dtype)
+        llama.write_safetensors(folder / "model.safetensors", tensors, stored)
         return folder
     names, weight_map = list(tensors), {}
     for i in range(shards):
         file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         mine = names[i::shards]
-        llama.write_safetensors(folder / file, {n: tensors[n] for n in mine}, dtype)
+        llama.write_safetensors(folder / file, {n: tensors[n] for n in mine}, stored)
         weight_map.update(dict.fromkeys(mine, file))
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -285,6 +285,19 @@ def test_head_dim_that_no_kernel_takes(tmp_path):
     refused(folder, "attention create: ", "20")
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_no_numbers(model, value):
+    """The model loads; the request is answered with an error."""
+    path = model / "model.safetensors"
+    header, data = split(path)
+    begin, end = header[NORM]["data_offsets"]
+    bad = np.full((end - begin) // 4, float(value), np.float32).tobytes()
+    join(path, header, data[:begin] + bad + data[end:])
+    got = harness.serve([REQUEST.strip(), REQUEST.strip()], model=model)
+    assert got.answers[0]["finish"] == "error"
+    assert got.answers[0]["error"] == "the logits after token 2 are not numbers"
+
+
 def test_random_damage(model):
     """Bytes of the header changed at random: any answer but a crash."""
     path, rng = model / "model.safetensors", np.random.default_rng(5)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Teacher-forced logits of the engine against the NumPy pass of llama.py."""
 
+import functools
+import json
+
 import numpy as np
 import pytest
 
@@ -24,8 +27,8 @@ DIALECTS = {
     "rope_parameters": {
         "without": ("rope_theta", "torch_dtype"),
         "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
-        "dtype_name": "bfloat16",
-        "dtype": "BF16",
+        "dtype": "bfloat16",
+        "stored": "BF16",
     },
     "llama3": {"rope_scaling": LLAMA3},
     "llama3_rope_parameters": {
@@ -51,10 +54,10 @@ DIALECTS = {
     "mistral": {"architectures": ["MistralForCausalLM"], "sliding_window": 7},
     "eos_list": {"eos_token_id": [2, 5]},
     "no_eps": {"without": ("rms_norm_eps",)},
-    "f16": {"dtype": "F16"},
-    "bf16_untied": {"dtype": "BF16", "tie_word_embeddings": False},
+    "f16": {"stored": "F16"},
+    "bf16_untied": {"stored": "BF16", "tie_word_embeddings": False},
     "shards": {"shards": 3},
-    "shards_bf16": {"shards": 2, "dtype": "BF16", "attention_bias": True},
+    "shards_bf16": {"shards": 2, "stored": "BF16", "attention_bias": True},
 }
 
 
@@ -68,7 +71,7 @@ def worst(got, want):
 @pytest.fixture(scope="module")
 def tiny():
     model = llama.read_model(harness.TINY)
-    return model, [llama.forward(model, text) for text in TEXTS]
+    return [llama.forward(model, text) for text in TEXTS]
 
 
 @pytest.mark.parametrize(
@@ -84,16 +87,21 @@ def tiny():
 )
 def test_f32(tiny, tmp_path, options):
     got = harness.logits(TEXTS, tmp_path / "l", "--dtype", "f32", *options)
-    assert worst(got, tiny[1]) < 1e-4
+    assert worst(got, tiny) < 1e-4
+
+
+@functools.cache
+def rounded_pass(dtype):
+    model = llama.read_model(harness.TINY)
+    rounding = {"bf16": llama.to_bf16, "f16": llama.to_f16}[dtype]
+    return [llama.forward(model, text, rounding) for text in TEXTS]
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 @pytest.mark.parametrize("options", [(), ("--chunk", 16, "--invariant")], ids=["default", "chunked"])
 def test_rounded(tiny, tmp_path, dtype, options):
     """Within twice the error of the NumPy pass that rounds where the engine does."""
-    model, want = tiny
-    rounding = {"bf16": llama.to_bf16, "f16": llama.to_f16}[dtype]
-    rounded = [llama.forward(model, text, rounding) for text in TEXTS]
+    want, rounded = tiny, rounded_pass(dtype)
     got = harness.logits(TEXTS, tmp_path / "l", "--dtype", dtype, *options)
     assert worst(rounded, want) > 1e-4  # the comparison means something
     assert worst(got, want) < 2 * worst(rounded, want)
@@ -109,14 +117,7 @@ def test_default_dtype_is_the_checkpoints(tmp_path):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_dialect(tmp_path, dialect):
-    changes = dict(DIALECTS[dialect])
-    if "dtype_name" in changes:  # the member of config.json called dtype
-        name, kind = changes.pop("dtype_name"), changes.pop("dtype")
-        folder = harness.make_model(tmp_path / "m", kind, **changes)
-        text = (folder / "config.json").read_text()
-        (folder / "config.json").write_text(text.replace("{", f'{{"dtype": "{name}", ', 1))
-    else:
-        folder = harness.make_model(tmp_path / "m", **changes)
+    folder = harness.make_model(tmp_path / "m", **DIALECTS[dialect])
     rng = np.random.default_rng(3)
     tokens = [rng.integers(0, 101, n) for n in (150, 1, 33)]
     model = llama.read_model(folder)
@@ -124,3 +125,24 @@ def test_dialect(tmp_path, dialect):
         tokens, tmp_path / "l", "--dtype", "f32", "--chunk", 40, model=folder, vocab=101
     )
     assert worst(got, [llama.forward(model, t) for t in tokens]) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_oracle_is_transformers(tmp_path, dialect):
+    """llama.py reads every dialect as transformers does."""
+    torch = pytest.importorskip("torch", reason="needs the Python package torch")
+    transformers = pytest.importorskip("transformers", reason="needs the Python package transformers")
+    folder = harness.make_model(tmp_path / "m", **DIALECTS[dialect])
+    config = json.loads((folder / "config.json").read_text())
+    kind = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Qwen2ForCausalLM": "qwen2"}
+    config["model_type"] = kind[config["architectures"][0]]
+    (folder / "config.json").write_text(json.dumps(config))
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=torch.float64, attn_implementation="eager"
+    )
+    tokens = np.random.default_rng(3).integers(0, 101, 150)
+    with torch.no_grad():
+        want = model(torch.tensor([tokens.tolist()])).logits[0].numpy()
+    # Its cosines are f32.
+    assert worst([llama.forward(llama.read_model(folder), tokens)], [want]) < 1e-5

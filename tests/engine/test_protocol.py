@@ -48,6 +48,7 @@ BAD = {
     "stop too many": '{"id": 1, "tokens": [1], "stop": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}',
     "stream": '{"id": 1, "tokens": [1], "stream": 1}',
     "unknown member": '{"id": 1, "tokens": [1], "top_q": 1}',
+    "long member": '{"id": 1, "tokens": [1], "a' + "ü" * 400 + '": 1}',
     "deep": '{"id": 1, "tokens": ' + "[" * 100_000 + "]" * 100_000 + "}",
     "zero byte": '{"id": 1, "tokens": [1]}\0 ',
 }
