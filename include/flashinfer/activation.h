@@ -7,8 +7,8 @@
  *                                             * (x + 0.044715 x^3)))
  *
  * Errors: INVALID_ARGUMENT, UNSUPPORTED.  Threads: any number at once on
- * outputs of their own.  Every <op>_prepare checks everything but data. Source:
- * FlashInfer's functions of these names. */
+ * outputs of their own.  Every <op>_prepare checks everything but data.
+ * Source: FlashInfer's functions of these names. */
 #ifndef FLASHINFER_ACTIVATION_H
 #define FLASHINFER_ACTIVATION_H
 

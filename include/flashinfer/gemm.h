@@ -11,7 +11,8 @@ extern "C" {
 
 enum {
     /* A row of out has the same bits whatever m is: an implementation whose
-     * order over k depends on m refuses. */
+     * order over k depends on m refuses.  Free with packed weights; slower with
+     * plain ones for up to 16 rows. */
     FLI_GEMM_BATCH_INVARIANT = 1
 };
 
@@ -22,8 +23,9 @@ enum {
  * not overlap a.  k = 0 gives bias (or 0).
  * Errors: INVALID_ARGUMENT on dtype, shape, stride, or a packed blob that is
  * not one, was packed for another ISA, or for another n, k or dtype;
- * UNSUPPORTED. Threads: any number at once on outputs of their own. Source:
- * FlashInfer's mm_bf16; packing as in BLIS and oneDNN. */
+ * UNSUPPORTED.
+ * Threads: any number at once on outputs of their own.
+ * Source: FlashInfer's mm_bf16; packing as in BLIS and oneDNN. */
 typedef struct fli_gemm_args {
     size_t size;
     fli_tensor a;      /* [m, k] */

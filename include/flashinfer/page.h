@@ -18,8 +18,9 @@ extern "C" {
  * row with a negative batch index or position is skipped (the padding of
  * fli_get_batch_indices_positions).  The pages must be in the table already; on
  * the CPU every id is checked before anything is written.  k and v are
- * converted to the cache's dtype, rounding to nearest even. Source:
- * FlashInfer's append_paged_kv_cache. */
+ * converted to the cache's dtype, rounding to nearest even.  No two
+ * rows may name the same slot.
+ * Source: FlashInfer's append_paged_kv_cache. */
 typedef struct fli_append_args {
     size_t size;
     fli_tensor k; /* f32, f16, bf16 [n_rows, n_kv_heads, head_dim_qk] */

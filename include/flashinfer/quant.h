@@ -2,7 +2,7 @@
 /* Packing of booleans into bits.
  *
  * Errors: INVALID_ARGUMENT.  Threads: any number at once on outputs of their
- * own. Every <op>_prepare checks everything but data. */
+ * own.  Every <op>_prepare checks everything but data. */
 #ifndef FLASHINFER_QUANT_H
 #define FLASHINFER_QUANT_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* activation: out = act(x[:, :h]) * x[:, h:], act as in flashinfer/activation.h. */
+/* activation: out = act(x[:, :h]) * x[:, h:], act as in
+ * flashinfer/activation.h. */
 #ifndef FLI_ABI_ACTIVATION_H
 #define FLI_ABI_ACTIVATION_H
 

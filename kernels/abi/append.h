@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* append: row t of k and v becomes token positions[t] of request
  * batch_indices[t], that is token position % page_size of page
- * page_indices[page_indptr[request] + position / page_size]; rows with a negative
- * index or position are skipped. */
+ * page_indices[page_indptr[request] + position / page_size]; rows with a
+ * negative index or position are skipped. */
 #ifndef FLI_ABI_APPEND_H
 #define FLI_ABI_APPEND_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm: out[m, n] = a[m, k] b[n, k]^T + bias, + out where add; f32 accumulation. */
+/* gemm: out[m, n] = a[m, k] b[n, k]^T + bias, + out where add; f32
+ * accumulation. */
 #ifndef FLI_ABI_GEMM_H
 #define FLI_ABI_GEMM_H
 

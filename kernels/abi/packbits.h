@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* packbits: bits of nonzero bytes, each segment filled to whole bytes.  packbits
- * is one segment and writes no out_indptr. */
+/* packbits: bits of nonzero bytes, each segment filled to whole bytes.
+ * packbits is one segment and writes no out_indptr. */
 #ifndef FLI_ABI_PACKBITS_H
 #define FLI_ABI_PACKBITS_H
 

@@ -175,17 +175,13 @@ PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
                            int32_t first, int32_t stop, plan_need *n)
 {
     int32_t open[FLI_PLAN_LEVELS], open_end[FLI_PLAN_LEVELS];
-    int32_t left, right, end_left, end_right;
 
     for (int32_t l = 0; l < FLI_PLAN_LEVELS; l++)
         open_end[l] = first;
     for (int32_t i = first; i < stop; i++) {
-        left = i > first ? plan_link(in, i - 1, &end_left) : 0;
-        if (i == first)
-            end_left = 0;
-        right = i + 1 < stop ? plan_link(in, i, &end_right) : 0;
-        if (i + 1 == stop)
-            end_right = 0;
+        int32_t end_left = 0, end_right = 0;
+        const int32_t left = i > first ? plan_link(in, i - 1, &end_left) : 0;
+        const int32_t right = i + 1 < stop ? plan_link(in, i, &end_right) : 0;
         const int32_t depth = PLAN_MAX(left, right);
 
         out->request_strip[i] = (int32_t)n->strips;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* positions: for row t, the j-th of request i's n = append_indptr[i + 1] -
- * append_indptr[i] rows, batch_indices[t] = i, positions[t] = seq_lens[i] - n + j;
- * -1 in both from append_indptr[n_requests] on. */
+ * append_indptr[i] rows, batch_indices[t] = i, positions[t] = seq_lens[i] -
+ * n + j; -1 in both from append_indptr[n_requests] on. */
 #ifndef FLI_ABI_POSITIONS_H
 #define FLI_ABI_POSITIONS_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rope: pair i of the first rotary_dim elements of each head of row t turns by
- * positions[t] * f_i, see flashinfer/rope.h; the elements behind pass through. */
+/* rope: pair i of the first rotary_dim elements of each head of row t turns
+ * by positions[t] * f_i, see flashinfer/rope.h; the elements behind pass
+ * through. */
 #ifndef FLI_ABI_ROPE_H
 #define FLI_ABI_ROPE_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* silu_and_mul, gelu_and_mul and gelu_tanh_and_mul: one pass, in f32.  Long rows
- * are cut, so that few rows serve all threads as well. */
+/* silu_and_mul, gelu_and_mul and gelu_tanh_and_mul: one pass, in f32.  Long
+ * rows are cut, so that few rows serve all threads as well. */
 #include "abi/activation.h"
 #include "abi/kernels.h"
 #include "cpu/lib/math.h"

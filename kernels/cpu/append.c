@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* append: rows are copied, or converted, head by head; heads that lie end to end
- * on both sides go as one. */
+/* append: rows are copied, or converted, head by head; heads that lie end to
+ * end on both sides go as one. */
 #include "abi/append.h"
 #include "abi/kernels.h"
 #include "cpu/lib/vec.h"

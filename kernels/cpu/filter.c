@@ -125,15 +125,15 @@ INLINE void drop_row(int32_t kind, int64_t vocab, void *out)
 INLINE void filter_rows(const fli_filter_params *p, selection *s, int32_t kind,
                         int32_t ith, int32_t nth)
 {
-    const int64_t bytes = (int64_t)v_dtype_bytes(dtype_of(kind)), n = p->n_rows;
+    const int64_t n = p->n_rows;
 
     for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
-        void *out = (char *)p->out + i * p->out_stride * bytes;
+        void *out = row_at(p->out, kind, i, p->out_stride);
         filter f;
         int valid = filter_of(&p->filters, i, &f);
 
         s->r = (row){
-            .x = (const char *)p->x + i * p->x_stride * bytes,
+            .x = row_at(p->x, kind, i, p->x_stride),
             .vocab = p->vocab,
             .temperature = 1,
         };

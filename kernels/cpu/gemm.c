@@ -19,11 +19,11 @@ enum {
     DOT_ROWS = 16,   /* most rows of dots */
     DOT_COLS = 60,   /* columns of a block of dots, a multiple of 3 and 4 */
     DOT_A = 8192,    /* elements of a in f32 for dots */
-    DIRECT_ROWS = 32 /* most rows for which packed weights are converted in
-                        registers, again by each row group */
+    DIRECT_ROWS = 32 /* most rows for which packed 16-bit weights are converted
+                        in registers, again by each tile of rows */
 };
 
-/* A thread's scratch: 59 KiB and a bias. */
+/* A thread's scratch, on its stack. */
 typedef struct {
     union {
         float b[NB / NR][KC * NR];
@@ -33,6 +33,8 @@ typedef struct {
     float c[MB * NB];
     float bias[NB];
 } scratch;
+
+_Static_assert(sizeof(scratch) <= 61 * 1024, "64 KiB of stack a thread");
 
 /* Outputs [row, row + rows) by [col, col + cols); col begins a panel. */
 typedef struct {
@@ -102,7 +104,7 @@ static area area_of_part(const fli_gemm_params *p, int32_t ith, int32_t nth)
     return part;
 }
 
-/* --- what both do ---------------------------------------------------------- */
+/* --- what both do -------------------------------------------------------- */
 
 /* kc of row of a from k on, as f32. */
 static void load_row(const fli_gemm_params *p, int64_t row, int64_t k,
@@ -197,7 +199,7 @@ static void tile_packed(const gemm_tile *t, int32_t rows, int32_t dtype)
 #endif
 }
 
-/* Where the weights of block are from k on; true if they are packed in memory. */
+/* Puts the weights of block from k on; true if they stay packed in memory. */
 static int place_weights(const fli_gemm_params *p, const area *block, int64_t k,
                          scratch *s, gemm_tile *t)
 {
@@ -304,8 +306,8 @@ static void run_dot_tile(const fli_gemm_params *p, const area *block, int64_t j,
     }
 }
 
-/* The rows of block by its columns, over kc of k from k on.  A tile's weights are
- * used by all rows while in cache, and the next tile's are read ahead. */
+/* The rows of block by its columns, over kc of k from k on.  A tile's weights
+ * are used by all rows while in cache, and the next tile's are read ahead. */
 static void run_dot_block(const fli_gemm_params *p, const area *block,
                           int64_t k, int64_t kc, scratch *s)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm_pack: panels of NR columns, [panel][k][NR], the last filled up with zeros;
- * see gemm_tile.h. */
+/* gemm_pack: panels of NR columns, [panel][k][NR], the last filled up with
+ * zeros; see gemm_tile.h. */
 #include "abi/gemm.h"
 #include "abi/kernels.h"
 #include "cpu/lib/gemm_tile.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* page_copy: what lies end to end in a page is one memcpy.  The parts share the
- * slices (page, outer index) of k and v, so that one page serves all threads. */
+/* page_copy: what lies end to end in a page is one memcpy.  The parts share
+ * the slices (page, outer index) of k and v, so that one page serves all
+ * threads. */
 #include <string.h>
 
 #include "abi/kernels.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* get_batch_indices_positions: each part fills a range of rows, its first request
- * found by bisection. */
+/* get_batch_indices_positions: each part fills a range of rows, its first
+ * request found by bisection. */
 #include "abi/kernels.h"
 #include "abi/positions.h"
 #include "cpu/lib/vec.h"

@@ -180,7 +180,8 @@ INLINE void rotate_rows(const fli_rope_params *p, table *t, int32_t dtype,
     }
 }
 
-/* Copies the elements behind rotary_dim, unless the tensor is turned in place. */
+/* Copies the elements behind rotary_dim, unless the tensor is turned in
+ * place. */
 static void pass_through(const fli_rope_params *p, const fli_rope_tensor *t,
                          int64_t begin, int64_t end)
 {

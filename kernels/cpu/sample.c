@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sample_from_logits and sample_from_probs: the kept set of a row (lib/select.h),
- * then one draw; the token is looked for in the one block of the row that the
- * prefix sums of the blocks tell. */
+/* sample_from_logits and sample_from_probs: the kept set of a row
+ * (lib/select.h), then one draw; the token is looked for in the one block of
+ * the row that the prefix sums of the blocks tell. */
 #include "abi/kernels.h"
 #include "abi/philox.h"
 #include "abi/sample.h"
@@ -81,7 +81,7 @@ INLINE int sample_row(selection *s, int32_t kind, const filter *f, uint64_t u,
 INLINE void sample_rows(const fli_sample_params *p, selection *s, int32_t kind,
                         int32_t ith, int32_t nth)
 {
-    const int64_t bytes = (int64_t)v_dtype_bytes(dtype_of(kind)), n = p->n_out;
+    const int64_t n = p->n_out;
 
     for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
         const int64_t from = p->indices ? p->indices[i] : i;
@@ -90,7 +90,7 @@ INLINE void sample_rows(const fli_sample_params *p, selection *s, int32_t kind,
 
         p->tokens[i] = 0;
         s->r = (row){
-            .x = (const char *)p->x + from * p->x_stride * bytes,
+            .x = row_at(p->x, kind, from, p->x_stride),
             .vocab = p->vocab,
             .temperature =
                 p->temperatures ? p->temperatures[i] : p->temperature,

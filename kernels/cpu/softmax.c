@@ -63,7 +63,7 @@ INLINE void normal_row(const row *r, int32_t kind, float *out)
     sum = w_add(sum, softmax_chunk(r, kind, i, r->vocab - i, out));
     const vf scale = v_set(0x1p41f / (float)w_sum(sum));
 
-    /* q is 0 or at least 2^-64, scale at least 2^-21: no product is subnormal */
+    /* q is 0 or >= 2^-64, scale >= 2^-21: no product is subnormal */
     for (i = 0; i < r->vocab; i += VL) {
         const int64_t left = r->vocab - i;
 
@@ -94,16 +94,17 @@ INLINE int softmax_row(row *r, int32_t kind, float *out)
 INLINE void softmax_rows(const fli_softmax_params *p, int32_t kind, int32_t ith,
                          int32_t nth)
 {
-    const int64_t bytes = (int64_t)v_dtype_bytes(kind), n = p->n_rows;
+    const int64_t n = p->n_rows;
 
     for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
         row r = {
-            .x = (const char *)p->logits + i * p->logits_stride * bytes,
+            .x = row_at(p->logits, kind, i, p->logits_stride),
             .vocab = p->vocab,
             .temperature =
                 p->temperatures ? p->temperatures[i] : p->temperature,
         };
-        const int valid = softmax_row(&r, kind, p->probs + i * p->probs_stride);
+        float *out = row_at(p->probs, FLI_ABI_F32, i, p->probs_stride);
+        const int valid = softmax_row(&r, kind, out);
 
         if (p->valid)
             p->valid[i] = (uint8_t)valid;

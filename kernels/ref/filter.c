@@ -27,12 +27,11 @@ static void filter_row(const fli_filter_params *p, const row *r,
 void REF(filter)(void *params, int32_t ith, int32_t nth)
 {
     const fli_filter_params *p = params;
-    const int64_t bytes = p->dtype == FLI_ABI_F32 ? 4 : 2;
 
     for (int64_t i = ith; i < p->n_rows; i += nth) {
-        void *out = (char *)p->out + i * p->out_stride * bytes;
+        void *out = element(p->out, p->dtype, i * p->out_stride);
         row r = {
-            .x = (const char *)p->x + i * p->x_stride * bytes,
+            .x = element(p->x, p->dtype, i * p->x_stride),
             .vocab = p->vocab,
             .temperature = 1,
             .dtype = p->dtype,

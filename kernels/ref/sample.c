@@ -33,12 +33,11 @@ static uint64_t draw(const fli_sample_params *p, int64_t i)
 void REF(sample)(void *params, int32_t ith, int32_t nth)
 {
     const fli_sample_params *p = params;
-    const int64_t bytes = p->dtype == FLI_ABI_F32 ? 4 : 2;
 
     for (int64_t i = ith; i < p->n_out; i += nth) {
         const int64_t from = p->indices ? p->indices[i] : i;
         row r = {
-            .x = (const char *)p->x + from * p->x_stride * bytes,
+            .x = element(p->x, p->dtype, from * p->x_stride),
             .vocab = p->vocab,
             .temperature =
                 p->temperatures ? p->temperatures[i] : p->temperature,

@@ -27,12 +27,11 @@ static int zero_row(const row *r, float *out)
 void REF(softmax)(void *params, int32_t ith, int32_t nth)
 {
     const fli_softmax_params *p = params;
-    const int64_t bytes = p->dtype == FLI_ABI_F32 ? 4 : 2;
 
     for (int64_t i = ith; i < p->n_rows; i += nth) {
-        float *out = p->probs + i * p->probs_stride;
+        float *out = element(p->probs, FLI_ABI_F32, i * p->probs_stride);
         row r = {
-            .x = (const char *)p->logits + i * p->logits_stride * bytes,
+            .x = element(p->logits, p->dtype, i * p->logits_stride),
             .vocab = p->vocab,
             .temperature =
                 p->temperatures ? p->temperatures[i] : p->temperature,

@@ -210,17 +210,51 @@ fli_status fli__check_tensor(const fli_context *ctx, const char *where,
     return check_memory(where, name, tensor, spec);
 }
 
+/* The address of the first byte and the number of bytes; n_rows of it only. */
+static int address_range(const fli_tensor *tensor, int64_t n_rows,
+                         uintptr_t *first, int64_t *bytes)
+{
+    fli_tensor part = *tensor;
+    int64_t begin, end;
+
+    if (part.ndim > 0)
+        part.shape[0] = n_rows;
+    if (!part.data || !has_elements(tensor) || !byte_range(&part, &begin, &end))
+        return 0;
+    *first = (uintptr_t)part.data + (uintptr_t)begin;
+    *bytes = end - begin;
+    return 1;
+}
+
+/* True if the rows of a and b lie between one another, at the same pitch. */
+static int are_columns(const fli_tensor *a, const fli_tensor *b)
+{
+    uintptr_t a_row, b_row;
+    int64_t a_bytes, b_bytes, pitch;
+
+    if (a->ndim < 2 || b->ndim < 2 || !address_range(a, 1, &a_row, &a_bytes)
+        || !address_range(b, 1, &b_row, &b_bytes))
+        return 0;
+    pitch = a->stride[0] * (int64_t)fli_dtype_bytes(a->dtype);
+    if (pitch <= 0
+        || pitch != b->stride[0] * (int64_t)fli_dtype_bytes(b->dtype))
+        return 0;
+    const int64_t apart = (int64_t)(b_row - a_row);
+    const int64_t offset = (apart % pitch + pitch) % pitch;
+
+    return offset >= a_bytes && offset + b_bytes <= pitch;
+}
+
 int fli__overlap(const fli_tensor *a, const fli_tensor *b)
 {
-    int64_t a_begin, a_end, b_begin, b_end;
+    uintptr_t a_first, b_first;
+    int64_t a_bytes, b_bytes;
 
-    if (!a->data || !b->data || !has_elements(a) || !has_elements(b)
-        || !byte_range(a, &a_begin, &a_end) || !byte_range(b, &b_begin, &b_end))
+    if (!address_range(a, a->shape[0], &a_first, &a_bytes)
+        || !address_range(b, b->shape[0], &b_first, &b_bytes))
         return 0;
-    const uintptr_t a_data = (uintptr_t)a->data, b_data = (uintptr_t)b->data;
-
-    return a_data + (uintptr_t)a_begin < b_data + (uintptr_t)b_end
-           && b_data + (uintptr_t)b_begin < a_data + (uintptr_t)a_end;
+    return a_first < b_first + (uintptr_t)b_bytes
+           && b_first < a_first + (uintptr_t)a_bytes && !are_columns(a, b);
 }
 
 int fli__same_view(const fli_tensor *a, const fli_tensor *b)
@@ -242,6 +276,16 @@ fli_status fli__check_in_place(const char *where, const char *out_name,
           "%s: %s overlaps %s, expected the same view of it or memory of its "
           "own",
           where, out_name, in_name);
+    return FLI_OK;
+}
+
+fli_status fli__check_apart(const char *where, const char *out_name,
+                            const fli_tensor *out, const char *in_name,
+                            const fli_tensor *in)
+{
+    CHECK(!fli__overlap(out, in), INVALID_ARGUMENT,
+          "%s: %s overlaps %s, expected memory of its own", where, out_name,
+          in_name);
     return FLI_OK;
 }
 

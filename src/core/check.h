@@ -51,7 +51,8 @@ fli_status fli__check_tensor(const struct fli_context *ctx, const char *where,
 /* "bf16 [12, 32, 128] on cpu" into buf; returns buf. */
 const char *fli__tensor_text(const fli_tensor *tensor, char *buf, size_t n);
 
-/* True if any byte of a may be a byte of b. */
+/* True if any byte of a may be a byte of b.  Columns of one buffer, like q and k
+ * in the output of a fused projection, do not overlap. */
 int fli__overlap(const fli_tensor *a, const fli_tensor *b);
 
 /* True if a and b have the same data, shape and strides. */
@@ -61,6 +62,11 @@ int fli__same_view(const fli_tensor *a, const fli_tensor *b);
 fli_status fli__check_in_place(const char *where, const char *out_name,
                                const fli_tensor *out, const char *in_name,
                                const fli_tensor *in);
+
+/* INVALID_ARGUMENT if out overlaps in. */
+fli_status fli__check_apart(const char *where, const char *out_name,
+                            const fli_tensor *out, const char *in_name,
+                            const fli_tensor *in);
 
 /* INVALID_ARGUMENT unless the host-readable i32 [n + 1] prefix sums start at 0,
  * never decrease and end at most at limit. */

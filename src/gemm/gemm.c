@@ -83,9 +83,8 @@ static fli_status check_overlap(const char *where, const fli_gemm_args *a)
     };
 
     for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++)
-        CHECK(!fli__overlap(&a->out, inputs[i].tensor), INVALID_ARGUMENT,
-              "%s: out overlaps %s, expected memory of its own", where,
-              inputs[i].name);
+        TRY(fli__check_apart(where, "out", &a->out, inputs[i].name,
+                             inputs[i].tensor));
     return FLI_OK;
 }
 
@@ -100,18 +99,21 @@ static fli_status gemm_params(const fli_context *ctx, const char *where,
     CHECK(a->add == 0 || a->add == 1, INVALID_ARGUMENT,
           "%s: add is %d, expected 0 or 1", where, (int)a->add);
     TRY(check_overlap(where, a));
+    const int64_t m = a->a.shape[0], n = a->out.shape[1];
+
     *p = (fli_gemm_params){
         .a = a->a.data,
         .b = a->b.data,
         .packed = a->packed.data,
         .bias = a->bias.data,
         .out = a->out.data,
-        .m = a->a.shape[0],
-        .n = a->out.shape[1],
+        .m = m,
+        .n = n,
         .k = a->a.shape[1],
-        .a_stride = a->a.stride[0],
-        .b_stride = a->b.stride[0],
-        .out_stride = a->out.stride[0],
+        /* the stride of a single row may be anything */
+        .a_stride = m > 1 ? a->a.stride[0] : 0,
+        .b_stride = n > 1 ? a->b.stride[0] : 0,
+        .out_stride = m > 1 ? a->out.stride[0] : 0,
         .dtype_a = a->a.dtype,
         .dtype_b = a->b.dtype,
         .dtype_bias = a->bias.dtype,

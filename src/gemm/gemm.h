@@ -6,8 +6,8 @@
 #include "abi/gemm.h"
 #include "device/device.h"
 
-/* Bytes of a blob of weights [n, k] for impl, its header included; -1 where they
- * do not fit 63 bits. */
+/* Bytes of a blob of weights [n, k] for impl, its header included; -1 where
+ * they do not fit 63 bits. */
 int64_t fli__gemm_blob_bytes(const fli__impl *impl, int32_t dtype, int64_t n,
                              int64_t k);
 

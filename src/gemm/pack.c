@@ -107,7 +107,7 @@ static fli_status pack_params(const fli_context *ctx, const char *where,
         .packed = a.packed.data,
         .n = a.b.shape[0],
         .k = a.b.shape[1],
-        .b_stride = a.b.stride[0],
+        .b_stride = a.b.shape[0] > 1 ? a.b.stride[0] : 0,
         .dtype = a.b.dtype,
     };
     TRY(choose_and_size(ctx, where, p, impl, &bytes));
@@ -121,9 +121,7 @@ static fli_status pack_params(const fli_context *ctx, const char *where,
     CHECK((uintptr_t)a.packed.data % 64 == 0, INVALID_ARGUMENT,
           "%s: packed is at %p, expected a multiple of 64 bytes", where,
           a.packed.data);
-    CHECK(!fli__overlap(&a.packed, &a.b), INVALID_ARGUMENT,
-          "%s: packed overlaps b, expected memory of its own", where);
-    return FLI_OK;
+    return fli__check_apart(where, "packed", &a.packed, "b", &a.b);
 }
 
 fli_status fli_gemm_pack(fli_context *ctx, const fli_gemm_pack_args *args,

@@ -119,8 +119,7 @@ static fli_status fused_params(const fli_context *ctx, const char *where,
     spec.ndim = 1;
     spec.shape[0] = hidden;
     TRY(fli__check_tensor(ctx, where, "weight", &a.weight, &spec));
-    CHECK(!fli__overlap(&a.x, &a.residual), INVALID_ARGUMENT,
-          "%s: residual overlaps x, expected memory of its own", where);
+    TRY(fli__check_apart(where, "residual", &a.residual, "x", &a.x));
     TRY(check_eps(where, a.eps));
     *p = (fli_norm_params){
         .x = a.x.data,

@@ -107,9 +107,8 @@ static fli_status check_aliases(const char *where, const fli_append_args *a)
 
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 6; j++)
-            CHECK(!fli__overlap(outs[i], ins[j]), INVALID_ARGUMENT,
-                  "%s: %s overlaps %s, expected memory of its own", where,
-                  out_names[i], in_names[j]);
+            TRY(fli__check_apart(where, out_names[i], outs[i], in_names[j],
+                                 ins[j]));
     return FLI_OK;
 }
 

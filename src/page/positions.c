@@ -20,17 +20,12 @@ static fli_status check_aliases(const char *where,
     const char *const names[] = { "batch_indices", "positions" };
 
     for (int i = 0; i < 2; i++) {
-        CHECK(!fli__overlap(outs[i], &a->append_indptr), INVALID_ARGUMENT,
-              "%s: %s overlaps append_indptr, expected memory of its own",
-              where, names[i]);
-        CHECK(!fli__overlap(outs[i], &a->seq_lens), INVALID_ARGUMENT,
-              "%s: %s overlaps seq_lens, expected memory of its own", where,
-              names[i]);
+        TRY(fli__check_apart(where, names[i], outs[i], "append_indptr",
+                             &a->append_indptr));
+        TRY(fli__check_apart(where, names[i], outs[i], "seq_lens",
+                             &a->seq_lens));
     }
-    CHECK(!fli__overlap(outs[0], outs[1]), INVALID_ARGUMENT,
-          "%s: positions overlaps batch_indices, expected memory of its own",
-          where);
-    return FLI_OK;
+    return fli__check_apart(where, names[1], outs[1], names[0], outs[0]);
 }
 
 /* Each request must have the tokens that it appends. */

@@ -45,8 +45,7 @@ static fli_status packbits_params(const fli_context *ctx, const char *where,
     spec.flags = flags | FLI__OUTPUT;
     TRY(fli__check_tensor(ctx, where, "out", &a.out, &spec));
     TRY(check_order(where, a.bit_order));
-    CHECK(!fli__overlap(&a.out, &a.x), INVALID_ARGUMENT,
-          "%s: out overlaps x, expected memory of its own", where);
+    TRY(fli__check_apart(where, "out", &a.out, "x", &a.x));
     *p = (fli_packbits_params){
         .x = a.x.data,
         .out = a.out.data,
@@ -102,15 +101,11 @@ static fli_status check_aliases(const char *where,
     const char *const names[] = { "out", "out_indptr" };
 
     for (int i = 0; i < 2; i++) {
-        CHECK(!fli__overlap(outs[i], &a->x), INVALID_ARGUMENT,
-              "%s: %s overlaps x, expected memory of its own", where, names[i]);
-        CHECK(!fli__overlap(outs[i], &a->indptr), INVALID_ARGUMENT,
-              "%s: %s overlaps indptr, expected memory of its own", where,
-              names[i]);
+        TRY(fli__check_apart(where, names[i], outs[i], "x", &a->x));
+        TRY(fli__check_apart(where, names[i], outs[i], "indptr", &a->indptr));
     }
-    CHECK(!fli__overlap(&a->out_indptr, &a->out), INVALID_ARGUMENT,
-          "%s: out_indptr overlaps out, expected memory of its own", where);
-    return FLI_OK;
+    return fli__check_apart(where, "out_indptr", &a->out_indptr, "out",
+                            &a->out);
 }
 
 static fli_status segment_params(const fli_context *ctx, const char *where,

@@ -47,50 +47,21 @@ static fli_status check_tensors(const fli_context *ctx, const char *where,
     return fli__check_tensor(ctx, where, "positions", &a->positions, &spec);
 }
 
-/* True if the rows of a and b interleave in one buffer without sharing a byte,
- * as q and k do in the output of a fused projection. */
-static int rows_interleave(const fli_tensor *a, const fli_tensor *b)
-{
-    const int64_t bytes = (int64_t)fli_dtype_bytes(a->dtype);
-    const int64_t pitch = a->stride[0] * bytes;
-    const int64_t a_row =
-        ((a->shape[1] - 1) * a->stride[1] + a->shape[2]) * bytes;
-    const int64_t b_row =
-        ((b->shape[1] - 1) * b->stride[1] + b->shape[2]) * bytes;
-
-    if (a->stride[0] != b->stride[0] || pitch <= 0 || a->stride[1] < 0
-        || b->stride[1] < 0)
-        return 0;
-    const int64_t apart = (int64_t)((uintptr_t)b->data - (uintptr_t)a->data);
-    const int64_t offset = (apart % pitch + pitch) % pitch;
-
-    return offset >= a_row && offset + b_row <= pitch;
-}
-
-static fli_status check_apart(const char *where, const char *out_name,
-                              const fli_tensor *out, const char *name,
-                              const fli_tensor *tensor)
-{
-    CHECK(!fli__overlap(out, tensor)
-              || (tensor->ndim == 3 && rows_interleave(out, tensor)),
-          INVALID_ARGUMENT, "%s: %s overlaps %s, expected memory of its own",
-          where, out_name, name);
-    return FLI_OK;
-}
-
 static fli_status check_aliases(const char *where, const fli_rope_args *a)
 {
     TRY(fli__check_in_place(where, "q_out", &a->q_out, "q", &a->q));
     TRY(fli__check_in_place(where, "k_out", &a->k_out, "k", &a->k));
-    TRY(check_apart(where, "q_out", &a->q_out, "k", &a->k));
-    TRY(check_apart(where, "k_out", &a->k_out, "q", &a->q));
-    TRY(check_apart(where, "k_out", &a->k_out, "q_out", &a->q_out));
-    TRY(check_apart(where, "q_out", &a->q_out, "positions", &a->positions));
-    TRY(check_apart(where, "k_out", &a->k_out, "positions", &a->positions));
-    TRY(check_apart(where, "q_out", &a->q_out, "cos_sin_cache",
-                    &a->cos_sin_cache));
-    return check_apart(where, "k_out", &a->k_out, "cos_sin_cache",
-                       &a->cos_sin_cache);
+    TRY(fli__check_apart(where, "q_out", &a->q_out, "k", &a->k));
+    TRY(fli__check_apart(where, "k_out", &a->k_out, "q", &a->q));
+    TRY(fli__check_apart(where, "k_out", &a->k_out, "q_out", &a->q_out));
+    TRY(fli__check_apart(where, "q_out", &a->q_out, "positions",
+                         &a->positions));
+    TRY(fli__check_apart(where, "k_out", &a->k_out, "positions",
+                         &a->positions));
+    TRY(fli__check_apart(where, "q_out", &a->q_out, "cos_sin_cache",
+                         &a->cos_sin_cache));
+    return fli__check_apart(where, "k_out", &a->k_out, "cos_sin_cache",
+                            &a->cos_sin_cache);
 }
 
 static fli_status check_flag(const char *where, const char *name, int32_t flag)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* renorm_probs and mask_logits: validate, fill the launch, dispatch; the filters
- * of all of sampling. */
+/* renorm_probs and mask_logits: validate, fill the launch, dispatch; the
+ * filters of all of sampling. */
 #include "abi/kernels.h"
 #include "device/device.h"
 #include "sampling/sampling.h"

@@ -90,9 +90,21 @@ static fli_status gelu_tanh_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_silu_and_mul = { "silu_and_mul", keys, setup,
-                                          silu_call };
-const check_driver check_gelu_and_mul = { "gelu_and_mul", keys, setup,
-                                          gelu_call };
-const check_driver check_gelu_tanh_and_mul = { "gelu_tanh_and_mul", keys, setup,
-                                               gelu_tanh_call };
+const check_driver check_silu_and_mul = {
+    .op = "silu_and_mul",
+    .keys = keys,
+    .setup = setup,
+    .call = silu_call,
+};
+const check_driver check_gelu_and_mul = {
+    .op = "gelu_and_mul",
+    .keys = keys,
+    .setup = setup,
+    .call = gelu_call,
+};
+const check_driver check_gelu_tanh_and_mul = {
+    .op = "gelu_tanh_and_mul",
+    .keys = keys,
+    .setup = setup,
+    .call = gelu_tanh_call,
+};

@@ -150,5 +150,9 @@ static fli_status append_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_append = { "append", append_keys, append_setup,
-                                    append_call };
+const check_driver check_append = {
+    .op = "append",
+    .keys = append_keys,
+    .setup = append_setup,
+    .call = append_call,
+};

@@ -5,12 +5,20 @@
  *                  at max over the row |ref|
  *
  * A row is the last dimension.  ref is the reference in double, plain the same
- * text in float: what float arithmetic costs in this very case is measured,
- * not guessed.  For f32 outputs plain runs three times, rounding to nearest,
- * up and down, and the greatest difference counts: to nearest alone a short
- * row of plain is now and then right to the last bit by luck, which says
- * nothing of another order of the same sum.  f16 and bf16 outputs are coarser
- * than such luck.
+ * text in float: what float arithmetic costs in this very case is measured, not
+ * guessed.
+ *
+ * Now and then a short row of plain is right to the last bit by luck, which says
+ * nothing of another order of the same sum.  So for f32 outputs plain runs once
+ * more rounding up and once rounding down, which is never lucky: n roundings are
+ * off by about n ulp that way, to nearest by about sqrt(n), and a large factor
+ * behind them magnifies both.  A row's |plain - ref| counts as no less than
+ *
+ *   one_way * max over the tensor's rows (to nearest / one_way), nor
+ *   sqrt(one_way), in ulps, for tensors of a row or two
+ *
+ * where one_way is the greatest difference of the row when rounding one way.
+ * f16 and bf16 outputs are coarser than such luck.
  *
  * Numbers that are not finite must be of the same kind and give no tolerance;
  * integers and exact outputs must have the same bits.  What the reference does
@@ -24,20 +32,37 @@
 
 enum { MAX_ROWS = 4 }; /* ref and three of plain */
 
-double check_tolerance(int32_t dtype, const double *ref, const double *plain,
-                       int n_plain, int64_t n)
+check_spread check_measure(const double *ref, const double *plain, int n_plain,
+                           int64_t n)
 {
-    double difference = 0, greatest = 0;
+    check_spread s = { 0 };
 
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(ref[i]))
             continue;
-        greatest = fmax(greatest, fabs(ref[i]));
-        for (int p = 0; p < n_plain; p++)
-            if (isfinite(plain[p * n + i]))
-                difference = fmax(difference, fabs(plain[p * n + i] - ref[i]));
+        s.greatest = fmax(s.greatest, fabs(ref[i]));
+        for (int p = 0; p < n_plain; p++) {
+            const double difference = fabs(plain[p * n + i] - ref[i]);
+            double *const most = p ? &s.one_way : &s.nearest;
+
+            if (isfinite(difference))
+                *most = fmax(*most, difference);
+        }
     }
-    return 2 * difference + check_ulp(dtype, greatest);
+    return s;
+}
+
+double check_ratio(check_spread s)
+{
+    return s.one_way > 0 ? fmin(s.nearest / s.one_way, 1) : 0;
+}
+
+double check_tolerance(int32_t dtype, check_spread s, double ratio)
+{
+    const double ulp = check_ulp(dtype, s.greatest);
+    const double unlucky = fmax(s.one_way * ratio, sqrt(s.one_way * ulp));
+
+    return 2 * fmax(s.nearest, unlucky) + ulp;
 }
 
 int check_close(double want, double got, double tolerance)

@@ -136,7 +136,8 @@ uint64_t check_hash(uint64_t seed, const char *text);
 
 /* Distance from |x| to the next greater number of a float dtype. */
 double check_ulp(int32_t dtype, double x);
-/* The tolerance of a row of n; plain holds n_plain such rows. */
+/* The tolerance of a row of n; plain holds n_plain such rows: to nearest, then
+ * those that round one way. */
 double check_tolerance(int32_t dtype, const double *ref, const double *plain,
                        int n_plain, int64_t n);
 int check_close(double want, double got, double tolerance);

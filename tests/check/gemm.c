@@ -23,7 +23,7 @@ static fli_status pack_weights(fli_context *ctx, const fli_tensor *b,
     return fli_gemm_pack(ctx, args, NULL);
 }
 
-/* --- gemm ------------------------------------------------------------------ */
+/* --- gemm ---------------------------------------------------------------- */
 
 static const char *const gemm_keys[] = {
     "m=4",      "n=64",        "k=64",           "a=bf16",
@@ -102,10 +102,10 @@ static fli_status gemm_call(check *c, void *state, fli_context *ctx)
 
 const check_driver check_gemm = { "gemm", gemm_keys, gemm_setup, gemm_call };
 
-/* --- gemm_pack --------------------------------------------------------------- */
+/* --- gemm_pack ----------------------------------------------------------- */
 
-/* A blob's order is its implementation's own affair: what is compared is the unit
- * matrix times the blob, exact whatever the order of the sums. */
+/* A blob's order is its implementation's own affair: what is compared is the
+ * unit matrix times the blob, exact whatever the order of the sums. */
 static const char *const pack_keys[] = { "n=64", "k=64", "b=bf16",
                                          "stride=compact", NULL };
 

@@ -25,7 +25,7 @@ static int32_t bit_order(const check *c)
                                           : FLI_BIT_ORDER_BIG;
 }
 
-/* --- packbits --------------------------------------------------------------- */
+/* --- packbits ------------------------------------------------------------ */
 
 static const char *const packbits_keys[] = { "dtype=bool", "n=1000",
                                              "order=big", NULL };
@@ -56,10 +56,14 @@ static fli_status packbits_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_packbits = { "packbits", packbits_keys, packbits_setup,
-                                      packbits_call };
+const check_driver check_packbits = {
+    .op = "packbits",
+    .keys = packbits_keys,
+    .setup = packbits_setup,
+    .call = packbits_call,
+};
 
-/* --- segment_packbits -------------------------------------------------------- */
+/* --- segment_packbits ---------------------------------------------------- */
 
 /* Segments of 0 .. longest elements; spare: elements of x, and bytes of out,
  * behind the last. */
@@ -105,5 +109,9 @@ static fli_status segment_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_segment_packbits = { "segment_packbits", segment_keys,
-                                              segment_setup, segment_call };
+const check_driver check_segment_packbits = {
+    .op = "segment_packbits",
+    .keys = segment_keys,
+    .setup = segment_setup,
+    .call = segment_call,
+};

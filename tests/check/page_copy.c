@@ -80,5 +80,9 @@ static fli_status page_copy_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_page_copy = { "page_copy", page_copy_keys,
-                                       page_copy_setup, page_copy_call };
+const check_driver check_page_copy = {
+    .op = "page_copy",
+    .keys = page_copy_keys,
+    .setup = page_copy_setup,
+    .call = page_copy_call,
+};

@@ -47,6 +47,8 @@ static fli_status positions_call(check *c, void *state, fli_context *ctx)
 }
 
 const check_driver check_get_batch_indices_positions = {
-    "get_batch_indices_positions", positions_keys, positions_setup,
-    positions_call
+    .op = "get_batch_indices_positions",
+    .keys = positions_keys,
+    .setup = positions_setup,
+    .call = positions_call,
 };

@@ -2,9 +2,10 @@
 /* Driver of rope. */
 #include "check.h"
 
-/* heads: of q and k, k's 0: absent.  place: apart; in_place; fused, where q and k
- * are turned in place in one [rows, q k v] buffer.  positions are drawn from
- * first .. first + span - 1.  cache: rows of cos_sin_cache, 0: theta form. */
+/* heads: of q and k, k's 0: absent.  place: apart; in_place; fused, where q
+ * and k are turned in place in one [rows, q k v] buffer.  positions are
+ * drawn from first .. first + span - 1.  cache: rows of cos_sin_cache, 0:
+ * theta form. */
 static const char *const rope_keys[] = {
     "dtype=bf16",    "rows=4",      "heads=8,2",      "d=128",     "rotary=0",
     "interleaved=0", "theta=0",     "scale=0",        "llama31=0", "low=0",
@@ -141,4 +142,9 @@ static fli_status rope_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_rope = { "rope", rope_keys, rope_setup, rope_call };
+const check_driver check_rope = {
+    .op = "rope",
+    .keys = rope_keys,
+    .setup = rope_setup,
+    .call = rope_call,
+};

@@ -12,7 +12,7 @@
 
 #include "check.h"
 
-/* --- rows --------------------------------------------------------------------- */
+/* --- rows ----------------------------------------------------------------- */
 
 static const char *const distributions[] = {
     "n1",     "n5",           "ties",     "flat",   "onehot", "denormal",
@@ -166,7 +166,7 @@ static fli_tensor make_rows(check *c, const char *name, check_role role,
     return x;
 }
 
-/* --- parameters ------------------------------------------------------------------ */
+/* --- parameters ----------------------------------------------------------- */
 
 enum { N_FAIR = 6, N_ODD = 6 };
 
@@ -248,7 +248,7 @@ static void tell_work(check *c, const fli_tensor *x, double passes)
                passes > 1 ? "copy" : "read");
 }
 
-/* --- softmax ----------------------------------------------------------------------- */
+/* --- softmax -------------------------------------------------------------- */
 
 static const char *const softmax_keys[] = {
     "dtype=f32",      "rows=4",     "vocab=257", "dist=n1", "temperature=none",
@@ -287,10 +287,14 @@ static fli_status softmax_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_softmax = { "softmax", softmax_keys, softmax_setup,
-                                     softmax_call };
+const check_driver check_softmax = {
+    .op = "softmax",
+    .keys = softmax_keys,
+    .setup = softmax_setup,
+    .call = softmax_call,
+};
 
-/* --- sample_from_logits, sample_from_probs ------------------------------------------- */
+/* --- sample_from_logits, sample_from_probs -------------------------------- */
 
 #define SAMPLE_KEYS                                                            \
     "rows=4", "vocab=257", "dist=n1", "top_k=none", "top_p=none",              \
@@ -386,15 +390,20 @@ static fli_status sample_from_probs_call(check *c, void *state,
     return status;
 }
 
-const check_driver check_sample_from_logits = { "sample_from_logits",
-                                                logits_keys,
-                                                sample_from_logits_setup,
-                                                sample_from_logits_call };
-const check_driver check_sample_from_probs = { "sample_from_probs", probs_keys,
-                                               sample_from_probs_setup,
-                                               sample_from_probs_call };
+const check_driver check_sample_from_logits = {
+    .op = "sample_from_logits",
+    .keys = logits_keys,
+    .setup = sample_from_logits_setup,
+    .call = sample_from_logits_call,
+};
+const check_driver check_sample_from_probs = {
+    .op = "sample_from_probs",
+    .keys = probs_keys,
+    .setup = sample_from_probs_setup,
+    .call = sample_from_probs_call,
+};
 
-/* --- renorm_probs, mask_logits ---------------------------------------------------------- */
+/* --- renorm_probs, mask_logits -------------------------------------------- */
 
 #define FILTER_KEYS                                                            \
     "rows=4", "vocab=257", "dist=n1", "top_k=none", "top_p=none",              \
@@ -463,7 +472,15 @@ static fli_status mask_call(check *c, void *state, fli_context *ctx)
     return status;
 }
 
-const check_driver check_renorm_probs = { "renorm_probs", renorm_keys,
-                                          renorm_setup, renorm_call };
-const check_driver check_mask_logits = { "mask_logits", mask_keys, mask_setup,
-                                         mask_call };
+const check_driver check_renorm_probs = {
+    .op = "renorm_probs",
+    .keys = renorm_keys,
+    .setup = renorm_setup,
+    .call = renorm_call,
+};
+const check_driver check_mask_logits = {
+    .op = "mask_logits",
+    .keys = mask_keys,
+    .setup = mask_setup,
+    .call = mask_call,
+};

@@ -355,12 +355,12 @@ LENGTH = st.one_of(st.integers(0, 3), st.integers(0, 300),
 
 
 @st.composite
-def classes_of(draw, n_kv_heads, invariant, one_range=False):
+def classes_of(draw, n_kv_heads, one_range=False, grouping=False):
     n = draw(st.integers(1, 3))
-    rows = sorted(draw(st.sets(st.sampled_from([1, 3, 8, 16, 64, 100]),
-                               min_size=n, max_size=n)))
+    some = [8, 16, 64, 100] if grouping else [1, 3, 8, 16, 64, 100]
+    rows = sorted(draw(st.sets(st.sampled_from(some), min_size=n, max_size=n)))
     separate = not one_range and draw(st.booleans())
-    same_heads = draw(st.booleans())
+    same_heads = draw(st.integers(0, 7)) > 0 if grouping else draw(st.booleans())
     heads = draw(st.sampled_from([1, n_kv_heads]))
     first, made = 0, []
     n_workers = draw(st.integers(1, 9))
@@ -389,12 +389,14 @@ def steps(draw, max_requests=12, lengths=LENGTH, segments=False,
           flags=st.sampled_from([0, 1, 2, 3]), **kwargs):
     n_kv_heads = draw(st.sampled_from([1, 2, 3, 8]))
     group = draw(st.sampled_from([1, 2, 4, 7]))
-    n = draw(st.integers(0, max_requests))
-    q_len = [draw(st.one_of(st.just(1), st.integers(0, 5), st.integers(0, 90)))
-             for _ in range(n)]
+    n = draw(st.integers(3 if segments else 0, max_requests))
+    some = st.one_of(st.just(1), st.integers(0, 5), st.integers(0, 90))
+    if segments:  # groups are of short requests
+        some = draw(st.sampled_from([some, st.just(1), st.integers(1, 4)]))
+    q_len = [draw(some) for _ in range(n)]
     kv_len = [draw(lengths) for _ in range(n)]
     flag = draw(flags)
-    classes = draw(classes_of(n_kv_heads, flag & INVARIANT, **kwargs))
+    classes = draw(classes_of(n_kv_heads, grouping=segments, **kwargs))
     chunk = max(c["cut"] for c in classes) * draw(st.sampled_from([1, 3]))
     policy = dict(flags=flag, snap=draw(st.sampled_from([0, 20, 100, 1024])),
                   longest_first=draw(st.integers(0, 1)), chunk=chunk,
@@ -412,15 +414,21 @@ def steps(draw, max_requests=12, lengths=LENGTH, segments=False,
 
 @st.composite
 def segments_of(draw, n, kv_len):
-    """Requests in runs that share up to three leading segments."""
+    """Requests in runs that share up to three leading segments; now and then one
+    differs in a group id or a length."""
     made = []
     while len(made) < n:
-        members = draw(st.integers(1, 6))
-        levels = [(draw(st.integers(-1, 3)),
-                   draw(st.sampled_from([0, 1, 16, 100, 384, 5000])))
+        members = draw(st.integers(1, 12))
+        levels = [(draw(st.sampled_from([0, 1, 2, 3, -1])),
+                   draw(st.sampled_from([100, 1, 16, 384, 5000, 0])))
                   for _ in range(draw(st.integers(0, 3)))]
         for _ in range(min(members, n - len(made))):
-            shared = levels[:draw(st.integers(0, len(levels)))]
+            depth = draw(st.integers(0, 2 * len(levels)))
+            shared = levels[:depth]  # half of them share all
+            odd = draw(st.integers(0, 9))
+            if shared and odd > 7:
+                group, tokens = shared[-1]
+                shared[-1] = (group + odd - 8, tokens + 9 - odd)
             own = (-1, min(kv_len[len(made)], 1 << 20))
             made.append(list(shared) + [own])
     return made, [sum(t for _, t in s) for s in made]
@@ -450,11 +458,11 @@ def test_capacity(data):
     not even uncut work fits."""
     step = data.draw(steps(segments=data.draw(st.booleans())))
     uncut = step.tiles() + step.n_workers
-    plan = Plan(step, items=data.draw(st.integers(0, 2 * uncut)),
-                merges=data.draw(st.integers(0, 6)),
-                sources=data.draw(st.integers(0, 20)),
-                partial=data.draw(st.integers(0, 500)),
-                strips=data.draw(st.integers(0, uncut)))
+    few = {"items": st.integers(0, 2 * uncut), "merges": st.integers(0, 6),
+           "sources": st.integers(0, 20), "partial": st.integers(0, 500),
+           "strips": st.integers(0, uncut)}
+    short = data.draw(st.sets(st.sampled_from(sorted(few))))
+    plan = Plan(step, **{name: data.draw(few[name]) for name in short})
     if not plan.summary.overflow:
         check(plan)
         return
@@ -467,6 +475,14 @@ def test_capacity(data):
 
 def plan_strips(plan):
     return (len(plan.memory["strips"]) - 64) // ctypes.sizeof(Strip)
+
+
+@SETTINGS
+@given(steps(flags=st.just(INVARIANT), max_requests=4), st.integers(0, 9))
+def test_few_items_for_chunks(step, spare):
+    """INVARIANT cuts leave many pieces: not more than there are items for."""
+    pieces = Plan(step, partial=0).summary.n_pieces
+    check(Plan(step, items=step.n_workers + pieces + spare))
 
 
 @SETTINGS
@@ -589,6 +605,25 @@ def test_balance_of_real_steps():
             plan = Plan(example_step(q, kv, longest, causal=1))
             check(plan)
             assert imbalance(plan) < 1.15, (longest, q)
+
+
+def test_heads_are_walked_as_the_l2_holds_them():
+    """Longest first, every worker goes through the heads in groups whose K and V
+    fit the L2: here 2 x 2048 tokens x 512 bytes; inside a group longest first."""
+    step = example_step([2048], [2048], 1, causal=1)
+    step.policy["l2_bytes"] = 2 << 20
+    plan = Plan(step)
+    check(plan)
+    for w in range(step.n_workers):
+        order = [(p.kv_head // 2, cost(step, p))
+                 for p in plan.worker_items(w) if p.partial < 0]
+        groups = [group for group, _ in order]
+        assert groups == sorted(groups)
+        for (a, cost_a), (b, cost_b) in zip(order, order[1:]):
+            assert a != b or cost_b <= 1.125 * cost_a  # an eighth of an octave
+    step.policy["l2_bytes"] = 0
+    heads = [p.kv_head for p in Plan(step).worker_items(0)]
+    assert heads != sorted(heads)
 
 
 def test_shared_prefix_is_read_once():

@@ -358,14 +358,17 @@ static void tolerance_of_a_row(void **state)
 {
     const double ref[] = { 0.5, -4, NAN, INFINITY };
     const double plain[] = { 0.5, -4.25, 9, 9, 0.75, -4, 9, 9, 0.5, -4, 9, 9 };
+    const double one_way[] = { 0.5, -4, 9, 9, 0.75, -4, 9, 9, 0.5, -4, 9, 9 };
     const double nan_row[] = { NAN, INFINITY };
 
     (void)state;
     assert_true(check_tolerance(FLI_F32, ref, plain, 1, 4) == 0.5 + 0x1p-21);
     assert_true(check_tolerance(FLI_BF16, ref, plain, 1, 4) == 0.5 + 0x1p-5);
     assert_true(check_tolerance(FLI_F32, ref, plain + 8, 1, 4) == 0x1p-21);
-    assert_true(check_tolerance(FLI_F32, ref, plain + 4, 2, 4)
-                == 0.5 + 0x1p-21);
+    /* to nearest 0, one way 0.25: the root of 2^19 ulps of 2^-21 */
+    assert_true(check_tolerance(FLI_F32, ref, one_way, 3, 4)
+                == 2 * sqrt(0.25 * 0x1p-21) + 0x1p-21);
+    assert_true(check_tolerance(FLI_F32, ref, plain, 3, 4) == 0.5 + 0x1p-21);
     assert_true(check_tolerance(FLI_F32, nan_row, plain, 1, 2) == 0x1p-149);
     assert_true(check_tolerance(FLI_F16, NULL, NULL, 1, 0) == 0x1p-24);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm and gemm_pack: what they refuse and in which words, and the batch-invariant
- * flag.  What they compute is the checker's affair. */
+/* gemm and gemm_pack: what they refuse and in which words, and the
+ * batch-invariant flag.  What they compute is the checker's affair. */
 #include "unit.h"
 
 #include <stdio.h>
@@ -67,7 +67,7 @@ static fli_gemm_args packed_args(fli_context *ctx)
     return args;
 }
 
-/* Refused in run and prepare with "gemm <verb>: <text>", and nothing written. */
+/* Refused in run and prepare with "gemm <verb>: <text>"; nothing is written. */
 static void refuse(fli_context *ctx, const fli_gemm_args *args,
                    const char *text)
 {
@@ -202,7 +202,7 @@ static void test_weights(void **state)
     fli_context_destroy(ctx);
 }
 
-/* The header of a blob against the launch; run only, a prepare reads no data. */
+/* The header of a blob against the launch; run only: prepare reads no data. */
 static void refuse_blob(fli_context *ctx, const fli_gemm_args *args,
                         const char *text)
 {
@@ -349,7 +349,7 @@ static void test_packed_bytes(void **state)
     fli_context_destroy(ctx);
 }
 
-/* --- batch invariance ------------------------------------------------------- */
+/* --- batch invariance ---------------------------------------------------- */
 
 enum { MOST = 64, COLS = 77, DEPTH = 1030 };
 
@@ -392,7 +392,7 @@ static void run_rows(fli_context *ctx, const int32_t *dtypes, int packed,
     assert_ok(fli_gemm(ctx, &args, NULL));
 }
 
-/* Each row, in batches of 1, 2, 7 and 64 rows, has the bits of the full batch. */
+/* Each row, in batches of 1, 2, 7 and 64, has the bits of the full batch. */
 static void check_invariance(fli_context *ctx, fli_context *other,
                              const int32_t *dtypes, int packed)
 {

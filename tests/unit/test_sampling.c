@@ -38,7 +38,7 @@ static fli_context *context_of(const char *impl, const char *isa, int n_threads)
     return out;
 }
 
-/* --- messages --------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------- */
 
 static float row[8] = { 0, 1, 2, 3, 4, 5, 6, 7 };
 static float out[8];
@@ -230,7 +230,7 @@ static void empty_batches(void **state)
     }
 }
 
-/* --- weights ---------------------------------------------------------------- */
+/* --- weights -------------------------------------------------------------- */
 
 /* Rule 4 of docs/sampling.md from t on. */
 static uint64_t weight_of_t(int32_t t)
@@ -295,7 +295,7 @@ static void weights_are_monotone_avx2(void **state)
 }
 #endif
 
-/* --- random numbers ------------------------------------------------------------ */
+/* --- random numbers ------------------------------------------------------- */
 
 /* The known answers of Random123. */
 static void philox_known_answers(void **state)
@@ -381,7 +381,7 @@ static void draw_is_philox(void **state)
     free(logits);
 }
 
-/* --- rows ------------------------------------------------------------------------ */
+/* --- rows ----------------------------------------------------------------- */
 
 enum { ROWS = 23, VOCAB = 3001, PITCH = VOCAB + 7 };
 
@@ -449,8 +449,8 @@ static void rows_do_not_depend_on_the_batch(void **state)
         }
 }
 
-/* Rows of one seed are told apart by their index; a tensor of one is the same as
- * the scalar; indices pick rows of x and leave streams alone. */
+/* Rows of one seed are told apart by their index; a tensor of one is the same
+ * as the scalar; indices pick rows of x and leave streams alone. */
 static void scalar_seeds(void **state)
 {
     int32_t a_tokens[ROWS], b_tokens[ROWS], indices[ROWS];
@@ -481,7 +481,7 @@ static void scalar_seeds(void **state)
     assert_memory_not_equal(a_tokens, b_tokens, sizeof(a_tokens));
 }
 
-/* --- values -------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------- */
 
 /* Small rows by hand, on every implementation. */
 static void kept_sets_by_hand(void **state)

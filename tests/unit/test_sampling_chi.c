@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Draws against the distribution they come from: nothing outside the kept set,
- * and Pearson's chi-square of the counts.  The seed is new each time and printed
- * first (or given as the argument); a case that fails at p < 1e-9 is run once more
- * with ten times the draws, and fails if it does so again. */
+ * and Pearson's chi-square of the counts.  The seed is new each time and
+ * printed first (or given as the argument); a case that fails at p < 1e-9 is
+ * run once more with ten times the draws, and fails if it does so again. */
 #include "unit.h"
 
 #include <math.h>
@@ -15,7 +15,7 @@
 static fli_context *ctx;
 static uint64_t seed;
 
-/* --- chi-square --------------------------------------------------------------- */
+/* --- chi-square ----------------------------------------------------------- */
 
 /* Q(a, x), the regularised upper incomplete gamma function: the series of P for
  * x < a + 1, else the continued fraction of Q by Lentz's method. */
@@ -52,8 +52,8 @@ static double gamma_q(double a, double x)
 static void gamma_known_values(void **state)
 {
     (void)state;
-    /* Q(1, x) = exp(-x); Q(1/2, x) = erfc(sqrt(x)); the 95 % point of chi-square
-     * with 10 degrees of freedom; Q(n, x) is a Poisson sum */
+    /* Q(1, x) = exp(-x); Q(1/2, x) = erfc(sqrt(x)); the 95 % point of chi-
+     * square with 10 degrees of freedom; Q(n, x) is a Poisson sum */
     for (double x = 0.1; x < 40; x *= 1.7) {
         assert_true(fabs(gamma_q(1, x) / exp(-x) - 1) < 1e-11);
         assert_true(fabs(gamma_q(0.5, x) - erfc(sqrt(x))) < 1e-12);
@@ -68,8 +68,8 @@ static void gamma_known_values(void **state)
     }
 }
 
-/* p of counts whose expected values are weight / total of n.  Cells of which less
- * than 10 are expected are counted as one. */
+/* p of counts whose expected values are weight / total of n.  Cells of which
+ * less than 10 are expected are counted as one. */
 static double chi_square_p(const int64_t *count, const double *weight,
                            int32_t cells, int64_t n)
 {
@@ -98,7 +98,7 @@ static double chi_square_p(const int64_t *count, const double *weight,
     return used > 1 ? gamma_q((used - 1) / 2.0, chi / 2) : 1;
 }
 
-/* --- a case ---------------------------------------------------------------------- */
+/* --- a case --------------------------------------------------------------- */
 
 enum { ROWS = 1 << 14, MAX_VOCAB = 8192 };
 
@@ -202,7 +202,8 @@ static double p_of(const chi_case *c, int64_t first_call, int64_t calls)
     for (int64_t call = first_call; call < first_call + calls; call++) {
         draw(c, call);
         for (int i = 0; i < ROWS; i++) {
-            if (tokens[i] < 0 || tokens[i] >= c->vocab || !weight[tokens[i]])
+            if (tokens[i] < 0 || tokens[i] >= c->vocab
+                || weight[tokens[i]] == 0)
                 return -1;
             count[tokens[i]]++;
         }

@@ -69,7 +69,7 @@ static fli_tensor i32_1d(const int32_t *data, int64_t n)
     return fli_tensor_1d(data, NULL, FLI_I32, n);
 }
 
-/* --- any op ------------------------------------------------------------------ */
+/* --- any op -------------------------------------------------------------- */
 
 static void calls_without_a_context_or_args(void **state)
 {
@@ -88,7 +88,7 @@ static void calls_without_a_context_or_args(void **state)
     assert_non_null(strstr(fli_last_error(), "rmsnorm run: args.size is 8"));
 }
 
-/* --- norm -------------------------------------------------------------------- */
+/* --- norm ---------------------------------------------------------------- */
 
 static fli_rmsnorm_args rmsnorm_args(void)
 {
@@ -161,7 +161,7 @@ static void fused_add_rmsnorm_refusals(void **state)
 #undef BAD
 }
 
-/* --- activation ---------------------------------------------------------------- */
+/* --- activation ---------------------------------------------------------- */
 
 static fli_act_and_mul_args act_args(void)
 {
@@ -200,7 +200,7 @@ static void activation_refusals(void **state)
     assert_ok(fli_silu_and_mul(ctx, &args, NULL));
 }
 
-/* --- rope ----------------------------------------------------------------------- */
+/* --- rope ---------------------------------------------------------------- */
 
 static const int32_t rope_positions[] = { 3, 7 };
 
@@ -335,7 +335,7 @@ static void rope_aliases(void **state)
                  "rope run: q_out overlaps k, expected memory of its own");
 }
 
-/* --- append ----------------------------------------------------------------------- */
+/* --- append -------------------------------------------------------------- */
 
 static const int32_t append_requests[] = { 0, 1, 1 };
 static const int32_t append_positions[] = { 4, 0, 1 };
@@ -436,7 +436,7 @@ static void append_refuses_ids(void **state)
     assert_area_untouched();
 }
 
-/* --- page_copy --------------------------------------------------------------------- */
+/* --- page_copy ----------------------------------------------------------- */
 
 static const int32_t copy_from[] = { 0, 0 }, copy_to[] = { 1, 3 };
 
@@ -509,7 +509,7 @@ static void page_copy_refuses_far_apart(void **state)
                  "expected each page in one list");
 }
 
-/* --- get_batch_indices_positions ------------------------------------------------------ */
+/* --- get_batch_indices_positions ----------------------------------------- */
 
 static int32_t ids[16];
 static const int32_t appended[] = { 0, 2, 5 }, seq_lens[] = { 2, 10 };
@@ -574,7 +574,7 @@ static void positions_refusals(void **state)
         assert_int_equal(ids[i], 0x55555555);
 }
 
-/* --- packbits ------------------------------------------------------------------------- */
+/* --- packbits ------------------------------------------------------------ */
 
 static const uint8_t booleans[] = { 1, 0, 2, 0, 0, 0, 0, 255, 0, 1, 0 };
 static const int32_t segments[] = { 0, 3, 3, 11 };
@@ -673,7 +673,7 @@ static void segment_packbits_refusals(void **state)
     assert_int_equal(packed_indptr[0], 0x55555555);
 }
 
-/* --- what prepare takes without data ------------------------------------------------- */
+/* --- what prepare takes without data ------------------------------------- */
 
 static void prepare_needs_no_data(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers of the kernels: f16 and bf16 both ways over all their patterns, for the
- * references (real.h) and for the vectors of each ISA (vec.h, math.h), and the
- * vector functions against libm. */
+/* Numbers of the kernels: f16 and bf16 both ways over all their patterns,
+ * for the references (real.h) and for the vectors of each ISA (vec.h,
+ * math.h), and the vector functions against libm. */
 #include "unit.h"
 
 #include <math.h>
@@ -41,7 +41,7 @@ static uint32_t bits_of(float x)
     return bits;
 }
 
-/* --- the formats, once more ------------------------------------------------- */
+/* --- the formats, once more ---------------------------------------------- */
 
 /* The value of a pattern, by the definition of the format. */
 static double decode(int32_t dtype, uint16_t h)
@@ -69,8 +69,8 @@ static uint16_t infinity_of(int32_t dtype)
     return dtype == FLI_F16 ? 0x7c00 : 0x7f80;
 }
 
-/* Halfway between the positive patterns h and h + 1, the one behind the greatest
- * counted as the power of two that it would be. */
+/* Halfway between the positive patterns h and h + 1, the one behind the
+ * greatest counted as the power of two that it would be. */
 static double halfway(int32_t dtype, uint16_t h)
 {
     const double above = h + 1 < infinity_of(dtype)
@@ -117,7 +117,7 @@ static uint32_t random_bits(uint64_t *seed)
     return (uint32_t)(*seed >> 32);
 }
 
-/* --- real.h -------------------------------------------------------------------- */
+/* --- real.h -------------------------------------------------------------- */
 
 static void references_load_all_patterns(void **state)
 {
@@ -206,7 +206,7 @@ static void references_round_f32_once(void **state)
     assert_true(load(x, FLI_F32, 1) == 1 + 0x1p-23);
 }
 
-/* --- conversions of an ISA --------------------------------------------------------- */
+/* --- conversions of an ISA ----------------------------------------------- */
 
 static void check_loads(const vec_isa *isa, int32_t dtype)
 {
@@ -312,7 +312,7 @@ static void check_conversions(const vec_isa *isa)
     check_parts(isa, FLI_F32);
 }
 
-/* --- lanes -------------------------------------------------------------------------- */
+/* --- lanes --------------------------------------------------------------- */
 
 static void check_lanes(const vec_isa *isa)
 {
@@ -368,7 +368,7 @@ static void check_rint(const vec_isa *isa)
         assert_true(out[i] == rintf(in[i]));
 }
 
-/* --- functions ------------------------------------------------------------------------- */
+/* --- functions ----------------------------------------------------------- */
 
 static double erfc_of(double x)
 {
@@ -475,7 +475,7 @@ static void check_sincos(const vec_isa *isa)
     }
 }
 
-/* --- each ISA ------------------------------------------------------------------------------ */
+/* --- each ISA ------------------------------------------------------------ */
 
 static void check_isa(const vec_isa *isa)
 {

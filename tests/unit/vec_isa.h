@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kernels/cpu/lib over arrays: vec_isa.c is compiled for each ISA as a kernel is,
- * and defines these with that ISA's name behind them. */
+/* kernels/cpu/lib over arrays: vec_isa.c is compiled for each ISA as a
+ * kernel is, and defines these with that ISA's name behind them. */
 #ifndef TESTS_UNIT_VEC_ISA_H
 #define TESTS_UNIT_VEC_ISA_H
 

@@ -24,6 +24,9 @@
 enum {
     TILE_MR = 6,
     TILE_NR = 2 * VL,
+    TILE_STEP = VL == 8 ? 16 : MAX_HEAD_DIM, /* of dim_qk, see dots_tile */
+    TILE_TOKENS = 256,   /* at most */
+    TILE_AHEAD = 16,     /* tokens prefetched while packing */
     TILE_ROWS = MAX_ROWS /* a multiple of 6 */
 };
 
@@ -42,7 +45,7 @@ INLINE int32_t tile_tokens(const fli_attention_shape *shape)
 {
     const int32_t dims = shape->head_dim_qk + shape->head_dim_vo;
 
-    return dims <= 256 ? 256 : dims <= 512 ? 128 : 64;
+    return dims <= 256 ? TILE_TOKENS : dims <= 512 ? 128 : 64;
 }
 
 INLINE int32_t round_up(int32_t n, int32_t multiple)
@@ -104,7 +107,7 @@ static void tile_pack_q(attention_tile *a)
 }
 
 /* VL tokens into a half of a panel. */
-INLINE void pack_k(float *to, const char *k, const int64_t at[VL], int32_t dim,
+INLINE void pack_k(float *to, const char *k, const int64_t at[], int32_t dim,
                    int32_t dtype)
 {
     for (int32_t i = 0; i < dim; i += VL) {
@@ -131,6 +134,12 @@ INLINE void pack_v(float *to, const char *v, int32_t dim, int64_t panel,
         v_store(to, FLI_ABI_F32, dim / TILE_NR * panel + VL, v_set(0));
 }
 
+INLINE void prefetch_row(const char *row, int64_t bytes)
+{
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(row + i);
+}
+
 /* Packs tokens [begin, end) of the tile, in halves of panels. */
 INLINE void tile_pack(attention_tile *a, int32_t dtype)
 {
@@ -141,41 +150,35 @@ INLINE void tile_pack(attention_tile *a, int32_t dtype)
     const char *v =
         (const char *)p->v + a->kv_head * p->v_head_stride * bytes;
     const int64_t panel = (int64_t)a->tokens * TILE_NR;
+    const int32_t first = a->begin - a->begin % VL;
+    int64_t k_at[TILE_TOKENS + VL], v_at[TILE_TOKENS];
 
-    for (int32_t t = a->begin - a->begin % VL; t < a->end; t += VL) {
-        const int32_t first = t < a->begin ? a->begin : t;
-        const int32_t last = (int32_t)min64(t + VL, a->end);
-        int64_t k_at[VL], v_at[VL];
-
-        locate(a->w, a->t + first, a->t + last, k_at + first - t,
-               v_at + first - t);
-        for (int j = 0; j < VL; j++) /* tokens that none sees: any others */
-            if (t + j < first || t + j >= last)
-                k_at[j] = k_at[first - t];
-        pack_k(a->k + t / TILE_NR * TILE_NR * a->dim_qk + t % TILE_NR, k, k_at,
-               a->dim_qk, dtype);
-        for (int32_t i = first; i < last; i++)
-            pack_v(a->v + i * TILE_NR, v + v_at[i - t], a->dim_vo, panel,
-                   dtype);
+    locate(a->w, a->t + a->begin, a->t + a->end, k_at + a->begin,
+           v_at + a->begin);
+    for (int32_t t = first; t < a->begin; t++) /* none sees them: any others */
+        k_at[t] = k_at[a->begin];
+    for (int32_t t = a->end; t % VL; t++)
+        k_at[t] = k_at[a->begin];
+    for (int32_t t = first; t < a->end; t += VL) {
+        for (int32_t i = t + TILE_AHEAD;
+             i < t + TILE_AHEAD + VL && i < a->end; i++) {
+            prefetch_row(k + k_at[i], a->dim_qk * bytes);
+            prefetch_row(v + v_at[i], a->dim_vo * bytes);
+        }
+        pack_k(a->k + t / TILE_NR * TILE_NR * a->dim_qk + t % TILE_NR, k,
+               k_at + t, a->dim_qk, dtype);
+        for (int32_t i = t < a->begin ? a->begin : t;
+             i < t + VL && i < a->end; i++)
+            pack_v(a->v + i * TILE_NR, v + v_at[i], a->dim_vo, panel, dtype);
     }
 }
 
 /* --- products ------------------------------------------------------------- */
 
-/* c[rows][NR] (+)= a[rows][n] b[n][NR]; a's element i of row r is at
- * i * step + r * pitch. */
+/* sum += a[rows][n] b[n][NR]; a's element i of row r is at i * step + r * pitch. */
 INLINE void micro_tile(const float *a, int64_t step, int64_t pitch,
-                       const float *b, int32_t n, float *c, int64_t pitch_c,
-                       int add, int rows)
+                       const float *b, int32_t n, int rows, vf sum[2 * TILE_MR])
 {
-    vf sum[2 * TILE_MR];
-
-    UNROLL
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 2; j++)
-            sum[2 * r + j] = add
-                ? v_load(c, FLI_ABI_F32, r * pitch_c + j * VL)
-                : v_set(0);
     for (int32_t i = 0; i < n; i++) {
         const vf x = v_load(b, FLI_ABI_F32, i * TILE_NR);
         const vf y = v_load(b, FLI_ABI_F32, i * TILE_NR + VL);
@@ -188,10 +191,56 @@ INLINE void micro_tile(const float *a, int64_t step, int64_t pitch,
             sum[2 * r + 1] = v_fma(z, y, sum[2 * r + 1]);
         }
     }
+}
+
+INLINE void load_tile(vf sum[2 * TILE_MR], const float *c, int64_t pitch,
+                      int rows)
+{
     UNROLL
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < 2; j++)
-            v_store(c, FLI_ABI_F32, r * pitch_c + j * VL, sum[2 * r + j]);
+            sum[2 * r + j] = v_load(c, FLI_ABI_F32, r * pitch + j * VL);
+}
+
+INLINE void store_tile(float *c, int64_t pitch, int rows,
+                       const vf sum[2 * TILE_MR])
+{
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 2; j++)
+            v_store(c, FLI_ABI_F32, r * pitch + j * VL, sum[2 * r + j]);
+}
+
+/* s[rows][NR] = q k.  Sums of TILE_STEP products are added up, which is nearly
+ * twice as exact as one after the other: large logits need it.  Without FMA the
+ * products' own errors weigh more, so baseline adds as the plain formula does. */
+INLINE void dots_tile(const float *q, const float *k, int32_t n, float *s,
+                      int64_t pitch, int rows)
+{
+    for (int32_t i = 0; i < n; i += TILE_STEP) {
+        vf sum[2 * TILE_MR] = {{0}}, before[2 * TILE_MR];
+
+        micro_tile(q + i * TILE_MR, TILE_MR, 1, k + i * TILE_NR,
+                   n - i < TILE_STEP ? n - i : TILE_STEP, rows, sum);
+        if (i > 0) {
+            load_tile(before, s, pitch, rows);
+            UNROLL
+            for (int j = 0; j < 2 * rows; j++)
+                sum[j] += before[j];
+        }
+        store_tile(s, pitch, rows, sum);
+    }
+}
+
+/* o[rows][NR] += s v */
+INLINE void values_tile(const float *s, int64_t pitch_s, const float *v,
+                        int32_t n, float *o, int64_t pitch_o, int rows)
+{
+    vf sum[2 * TILE_MR];
+
+    load_tile(sum, o, pitch_o, rows);
+    micro_tile(s, 1, pitch_s, v, n, rows, sum);
+    store_tile(o, pitch_o, rows, sum);
 }
 
 /* The dot products of a block of rows with a panel of tokens. */
@@ -199,13 +248,13 @@ static void tile_dots(const float *q, const float *k, int32_t n, float *s,
                       int64_t pitch, int32_t rows)
 {
     if (rows > 4)
-        micro_tile(q, TILE_MR, 1, k, n, s, pitch, 0, 6);
+        dots_tile(q, k, n, s, pitch, 6);
     else if (rows > 2)
-        micro_tile(q, TILE_MR, 1, k, n, s, pitch, 0, 4);
+        dots_tile(q, k, n, s, pitch, 4);
     else if (rows > 1)
-        micro_tile(q, TILE_MR, 1, k, n, s, pitch, 0, 2);
+        dots_tile(q, k, n, s, pitch, 2);
     else
-        micro_tile(q, TILE_MR, 1, k, n, s, pitch, 0, 1);
+        dots_tile(q, k, n, s, pitch, 1);
 }
 
 /* o += weights times a panel of columns. */
@@ -213,13 +262,13 @@ static void tile_add(const float *s, int64_t pitch_s, const float *v, int32_t n,
                      float *o, int64_t pitch_o, int32_t rows)
 {
     if (rows > 4)
-        micro_tile(s, 1, pitch_s, v, n, o, pitch_o, 1, 6);
+        values_tile(s, pitch_s, v, n, o, pitch_o, 6);
     else if (rows > 2)
-        micro_tile(s, 1, pitch_s, v, n, o, pitch_o, 1, 4);
+        values_tile(s, pitch_s, v, n, o, pitch_o, 4);
     else if (rows > 1)
-        micro_tile(s, 1, pitch_s, v, n, o, pitch_o, 1, 2);
+        values_tile(s, pitch_s, v, n, o, pitch_o, 2);
     else
-        micro_tile(s, 1, pitch_s, v, n, o, pitch_o, 1, 1);
+        values_tile(s, pitch_s, v, n, o, pitch_o, 1);
 }
 
 /* Tokens of the tile that row r sees. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The inner loop of gemm with few rows and weights as they are, [n, k]: dot
- * products along k, so that each weight is read once and in order.  The lanes of
- * a vector sum different k. */
+ * products along k, so that each weight is read once and in order.  The lanes
+ * of a vector sum different k. */
 #ifndef FLI_CPU_GEMM_DOT_H
 #define FLI_CPU_GEMM_DOT_H
 
@@ -40,8 +40,8 @@ INLINE void dot_step(const gemm_dot *dot, int32_t rows, int32_t cols,
     }
 }
 
-/* A tile of rows by cols.  steps (1 or 2) vectors of k have sums of their own, so
- * that enough are independent. */
+/* A tile of rows by cols.  steps (1 or 2) vectors of k have sums of their own,
+ * so that enough are independent. */
 INLINE void dot_tile(const gemm_dot *dot, int32_t rows, int32_t cols,
                      int32_t steps, int32_t dtype)
 {
@@ -68,7 +68,7 @@ INLINE void dot_tile(const gemm_dot *dot, int32_t rows, int32_t cols,
             v_sum(steps == 2 ? sum[i] + sum[n + i] : sum[i]);
 }
 
-/* cols is 3 where some tile of the launch has 4 rows, else 4. */
+/* cols is 3 where some tile of the block has 4 rows, else 4. */
 INLINE void dot_any(const gemm_dot *dot, int32_t rows, int32_t cols,
                     int32_t dtype)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The inner loops of gemm over panels of weights.
  *
- * A panel is NR columns of weights, [k][NR]; packed weights are panels one behind
- * the other, in the weights' dtype, the last filled up with zeros.  A micro tile
- * sums up to MR rows and some panels over at most KC of k in registers, from
- * zero, one k after the other, and adds that to c; the blocks of k follow in
- * order.  So the order over k of an output is the same for every m, row, split
- * and source of the weights. */
+ * A panel is NR columns of weights, [k][NR]; packed weights are panels one
+ * behind the other, in the weights' dtype, the last filled up with zeros.  A
+ * micro tile sums up to MR rows and some panels over at most KC of k in
+ * registers, from zero, one k after the other, and adds that to c; the blocks
+ * of k follow in order.  So the order over k of an output is the same for
+ * every m, row, split and source of the weights. */
 #ifndef FLI_CPU_GEMM_TILE_H
 #define FLI_CPU_GEMM_TILE_H
 
@@ -61,7 +61,7 @@ INLINE void micro_step(int32_t rows, int32_t panels, int32_t dtype,
     }
 }
 
-/* rows by panels, from panel first on; rows, panels and source are constants. */
+/* rows by panels from panel first on; rows, panels and source are constants. */
 INLINE void micro_tile(const gemm_tile *t, int32_t rows, int32_t panels,
                        int32_t first, int32_t source)
 {
@@ -179,8 +179,8 @@ INLINE void transpose(vf x[VL])
 #endif
 }
 
-/* Weights [n][kc], rows stride apart, as f32 to a panel [KC][NR]; columns from n
- * on become zero.  As much of k again is read into L2. */
+/* Weights [n][kc], rows stride apart, as f32 to a panel [KC][NR]; columns from
+ * n on become zero.  As much of k again is read into L2. */
 INLINE void convert_panel(const void *b, int32_t dtype, int64_t stride,
                           int64_t n, int64_t kc, float *to)
 {

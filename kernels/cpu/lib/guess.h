@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the threshold of a row may be: pivots for the next scan, from a sample of
- * the row that is drawn once.  Guesses cost time when wrong, never exactness: they
- * may use floats. */
+/* Where the threshold of a row may be: pivots for the next scan, from a sample
+ * of the row that is drawn once.  Guesses cost time when wrong, never
+ * exactness: they may use floats. */
 #ifndef FLI_CPU_GUESS_H
 #define FLI_CPU_GUESS_H
 
@@ -9,8 +9,8 @@
 
 enum { MAX_GUESSES = 6 };
 
-/* What is searched: the least key above which lies less than limit.  It is above
- * low and at most high. */
+/* What is searched: the least key above which lies less than limit.  It is
+ * above low and at most high. */
 typedef struct {
     measure by;
     uint64_t limit; /* 0: share of the row's mass, which is not known yet */
@@ -175,6 +175,24 @@ static guess guess_around(const selection *s, const bracket *b, guess middle,
     };
 }
 
+/* A list costs little: at least 0.3 of what it holds on each side of middle. */
+static guess widened(const selection *s, const bracket *b, guess middle,
+                     guess g)
+{
+    const float margin = 0.3f * MAX_LIST / s->ratio;
+    const float count = sample_above(s, BY_COUNT, middle.high);
+    const guess below = { b->low.key, middle.high, SCAN_LIST };
+    const guess above = { middle.low, b->high.key, SCAN_LIST };
+    const int32_t low =
+        sample_quantile(s, BY_COUNT, count + margin, 1, below).low;
+    const int32_t high =
+        sample_quantile(s, BY_COUNT, count - margin, 1, above).high;
+
+    g.low = low < g.low ? low : g.low;
+    g.high = high > g.high ? high : g.high;
+    return g;
+}
+
 /* Mode SCAN_ONE when the sample tells nothing. */
 static guess guess_by_sample(const selection *s, const bracket *b)
 {
@@ -205,6 +223,8 @@ static guess guess_by_sample(const selection *s, const bracket *b)
         const guess g = guess_around(s, b, middle, want, spread);
         const float n = expected(s, g.low, g.high);
 
+        if (n < 0.4f * MAX_LIST)
+            return widened(s, b, middle, g);
         if (n < 0.75f * MAX_LIST)
             return g;
         spread *= 0.6f * MAX_LIST / n;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Functions of vectors that vec.h does not have: exp and erf's complement in
- * f32, sine and cosine in f64.  The polynomials are minimax fits, made by Lawson
- * iteration on Chebyshev nodes; tests/unit/test_vec.c measures their errors. */
+ * f32, sine and cosine in f64.  The polynomials are minimax fits, made by
+ * Lawson iteration on Chebyshev nodes; tests/unit/test_vec.c measures their
+ * errors. */
 #ifndef FLI_CPU_MATH_H
 #define FLI_CPU_MATH_H
 
 #include "cpu/lib/vec.h"
 
-/* e^x within 1.25 ulp, inf from 88.72284 on; what it is at -87.33 (near 2^-126)
- * below that; NaN stays NaN.  x = n ln 2 + f; n's bits, read behind the rounding
- * constant, go to the exponent of e^f. */
+/* e^x within 1.25 ulp, inf from 88.72284 on; what it is at -87.33 (near
+ * 2^-126) below that; NaN stays NaN.  x = n ln 2 + f; n's bits, read behind
+ * the rounding constant, go to the exponent of e^f. */
 INLINE vf v_exp(vf x)
 {
     const vf magic = v_set(0x1.8p23f);
@@ -30,9 +31,9 @@ INLINE vf v_exp(vf x)
     return v_select(x <= 0x1.62e42ep+6f, e, x + INFINITY);
 }
 
-/* 1 - erf(x): within 1.25 ulp below 0, within 2^-23 and 64 ulp above it; 0 from 4
- * on and 2 up to -4, where erf is 1 in f32; NaN stays NaN.  For x >= 0 it is
- * 2^(x P(x)). */
+/* 1 - erf(x): within 1.25 ulp below 0, within 2^-23 and 64 ulp above it; 0
+ * from 4 on and 2 up to -4, where erf is 1 in f32; NaN stays NaN.  For x >=
+ * 0 it is 2^(x P(x)). */
 INLINE vf v_erfc(vf x)
 {
     const vf a = v_max(x, -x);
@@ -64,9 +65,10 @@ typedef float vd_f32 __attribute__((vector_size(2 * VL)));
 /* Largest |x| of vd_sincos: n stays below 2^26. */
 #define SINCOS_MAX 1e8
 
-/* Sine and cosine within 1e-11 of |x| <= SINCOS_MAX.  x = n pi/2 + r, where pi/2
- * is three terms, the first two of 27 bits, so that n times them is exact; n's
- * last two bits, read behind the rounding constant, name the quadrant. */
+/* Sine and cosine within 1e-11 of |x| <= SINCOS_MAX.  x = n pi/2 + r, where
+ * pi/2 is three terms, the first two of 27 bits, so that n times them is
+ * exact; n's last two bits, read behind the rounding constant, name the
+ * quadrant. */
 INLINE void vd_sincos(vd x, vd *sine, vd *cosine)
 {
     const vd magic = (vd){ 0 } + 0x1.8p52;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scans of a row with two keys, low <= high: what lies above each is counted and
- * weighed exactly, what lies between them is listed if that is little.  A scan
- * also sums what lies above high in blocks of the row: with the list added they
- * are the kept mass of each block, which a draw needs. */
+/* Scans of a row with two keys, low <= high: what lies above each is counted
+ * and weighed exactly, what lies between them is listed if that is little.  A
+ * scan also sums what lies above high in blocks of the row: with the list
+ * added they are the kept mass of each block, which a draw needs. */
 #ifndef FLI_CPU_SCAN_H
 #define FLI_CPU_SCAN_H
 
@@ -60,10 +60,11 @@ static void select_open(selection *s)
     s->ratio = 0;
 }
 
-/* --- the list ----------------------------------------------------------------- */
+/* --- the list ------------------------------------------------------------- */
 
 /* A vector with elements for the list: its first index, a bit for each.  They
- * are kept in list_weight until the scan ends: no branch then depends on them. */
+ * are kept in list_weight until the scan ends: no branch then depends on them.
+ */
 INLINE int64_t mark(selection *s, int64_t n, int64_t i, uint32_t bits)
 {
     const uint32_t word = (uint32_t)i << 8 | bits;
@@ -110,6 +111,8 @@ static uint64_t list_weigh(selection *s, int32_t kind)
 {
     uint64_t sum = 0;
 
+    for (int64_t i = 0; i < VL; i++) /* whole vectors are weighed */
+        s->list_key[s->n_listed + i] = s->r.top;
     for (int64_t i = 0; i < s->n_listed; i += VL) {
         vi key;
 
@@ -141,7 +144,7 @@ static uint64_t list_above(const selection *s, measure by, int32_t key)
                             : list_sum(s, BY_COUNT, key));
 }
 
-/* --- scans -------------------------------------------------------------------- */
+/* --- scans ---------------------------------------------------------------- */
 
 typedef struct {
     vw all, low, high;

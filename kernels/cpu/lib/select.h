@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kept set of a row without sorting it.
  *
- * What top_k or top_p keep are the elements whose key is at least a threshold: the
- * least key above which lies less than a limit, a count or a mass.  A scan with two
- * pivots (lib/scan.h) either lists the elements among which the threshold is, or
- * leaves one of three ranges of keys, as in FlashInfer's dual-pivot rejection.  The
- * pivots are guesses (lib/guess.h), the sums exact. */
+ * What top_k or top_p keep are the elements whose key is at least a threshold:
+ * the least key above which lies less than a limit, a count or a mass.  A scan
+ * with two pivots (lib/scan.h) either lists the elements among which the
+ * threshold is, or leaves one of three ranges of keys, as in FlashInfer's
+ * dual-pivot rejection.  The pivots are guesses (lib/guess.h), the sums exact.
+ */
 #ifndef FLI_CPU_SELECT_H
 #define FLI_CPU_SELECT_H
 
@@ -30,7 +31,7 @@ static uint64_t limit_of(float top_p, uint64_t mass)
     return limit > 1 ? limit : 1;
 }
 
-/* --- the search --------------------------------------------------------------- */
+/* --- the search ----------------------------------------------------------- */
 
 /* Narrows the bracket by an exact pivot. */
 static void learn_pivot(bracket *b, const pivot *p)
@@ -68,8 +69,8 @@ static int learn(const selection *s, bracket *b, int32_t bottom)
                && b->high.key <= s->high.key);
 }
 
-/* The least key above floor above which there is less than limit, or than share
- * of the row's mass (limit 0).  weigh: the row's mass is wanted too. */
+/* The least key > b.low.key above which there is less than b.limit, or than
+ * b.share of the row's mass (b.limit 0).  weigh: that mass is wanted too. */
 static int32_t search(selection *s, int32_t kind, bracket b, int weigh)
 {
     const int32_t bottom = bottom_key(kind);
@@ -99,7 +100,7 @@ static int32_t search(selection *s, int32_t kind, bracket b, int weigh)
     return high;
 }
 
-/* --- the kept set ---------------------------------------------------------------------- */
+/* --- the kept set -------------------------------------------------------- */
 
 /* Makes the last scan tell what has at least key: blocks and list. */
 static void cover(selection *s, int32_t kind, int32_t key)
@@ -152,7 +153,7 @@ INLINE int filter_of(const fli_filters *f, int64_t i, filter *out)
     return out->top_p == out->top_p && out->min_p == out->min_p;
 }
 
-/* Of a normal row: the key from which on elements are kept. */
+/* The key from which on elements are kept; of rows with +inf by top_k alone. */
 static int32_t kept_key(selection *s, int32_t kind, const filter *f)
 {
     const int32_t bottom = bottom_key(kind);

@@ -19,7 +19,21 @@
 #define VEC_CAT(a, b, c)  VEC_CAT_(a, b, c)
 #define KERNEL(stem)      VEC_CAT(fli__, stem, FLI_ISA)
 
+/* Under a sanitizer nothing is inlined or unrolled by force: the checks in every
+ * copy would take minutes to compile. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED
+#endif
+
+#if defined(SANITIZED)
+#define INLINE static inline __attribute__((unused))
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
@@ -32,7 +46,9 @@
 #endif
 
 /* Unrolls the loop behind it whole. */
-#if defined(__clang__)
+#if defined(SANITIZED)
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")

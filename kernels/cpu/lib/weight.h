@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of logits or probabilities as docs/sampling.md sees them, VL elements at a
- * time: order-preserving keys, integer weights, the greatest value.
+/* Rows of logits or probabilities as docs/sampling.md sees them, VL elements
+ * at a time: order-preserving keys, integer weights, the greatest value.
  *
  * kind is a constant after inlining: the dtype of logits, or PROBS (f32). */
 #ifndef FLI_CPU_WEIGHT_H
@@ -212,7 +212,7 @@ INLINE uint64_t w_sum(vw a)
     return sum;
 }
 
-/* --- elements --------------------------------------------------------------- */
+/* --- elements ------------------------------------------------------------- */
 
 INLINE int32_t dtype_of(int32_t kind)
 {
@@ -308,8 +308,8 @@ INLINE vw x_weights(const row *r, int32_t kind, vf x)
 }
 
 /* Elements that are taken together.  From logits to weights is a long chain of
- * operations, each waiting for the one before: as three loops over a chunk it is
- * 1.7 times as fast as in one. */
+ * operations, each waiting for the one before: as three loops over a chunk it
+ * is 1.7 times as fast as in one. */
 enum { CHUNK = 256 };
 
 /* q of n <= CHUNK logits from i on; q has room for whole vectors. */
@@ -331,7 +331,7 @@ INLINE uint64_t weight_of_key(const row *r, int32_t kind, int32_t key)
     return lane[0];
 }
 
-/* --- rows --------------------------------------------------------------------- */
+/* --- rows ----------------------------------------------------------------- */
 
 /* Extremes of the bits of a row. */
 typedef struct {
@@ -363,6 +363,14 @@ INLINE extremes find_extremes(const void *x, int32_t kind, int64_t vocab)
         e[0] = extremes_with(e[0], (vf)e[j].most_unsigned);
     }
     return e[0];
+}
+
+/* Row i; NULL stays NULL. */
+INLINE void *row_at(const void *x, int32_t kind, int64_t i, int64_t stride)
+{
+    const int64_t bytes = (int64_t)v_dtype_bytes(dtype_of(kind));
+
+    return x ? (char *)x + i * stride * bytes : NULL;
 }
 
 /* Fills all of r but x, vocab and temperature. */
