@@ -5,7 +5,8 @@
  *             +-- planned op:    create, plan, run, run, ..., destroy
  *
  * Every struct that a function takes starts with its size and has an INIT
- * macro; zero is the default of every other member.  A struct that is shorter
+ * macro; zero is the default of every other member (where the default is
+ * not a float, the float nearest to it).  A struct that is shorter
  * than the library's has zeros in the missing members; in a longer one the
  * members that the library does not know must be zero.
  *

@@ -11,50 +11,63 @@ static int streams(const fli_attention_params *p, const fli_work_item *item)
     return !(p->shape.flags & FLI_PLAN_INVARIANT) && item->tile_class == 0;
 }
 
+/* Costs are picoseconds of a core with AVX2, where all data comes from memory;
+ * measured at dims of 256, and in proportion to them at others. */
+static fli_tile_class stream_class(const fli_attention_shape *shape)
+{
+    const uint32_t dims = (uint32_t)(shape->head_dim_qk + shape->head_dim_vo);
+    const uint32_t bytes = (uint32_t)v_dtype_bytes(shape->dtype_kv);
+
+    return (fli_tile_class){
+        .rows = STREAM_ROWS,
+        .kv_tile = STREAM_TOKENS,
+        .cut = 4 * STREAM_TOKENS,
+        .heads = shape->n_kv_heads,
+        .cost_item = 500000,
+        .cost_row = 200 * dims,
+        .cost_tile = 200 * dims * bytes,
+        .cost_cell = 300 * dims,
+        .cost_merge = 300 * (uint32_t)shape->head_dim_vo,
+    };
+}
+
+static fli_tile_class tile_class(const fli_attention_shape *shape)
+{
+    const uint32_t dims = (uint32_t)(shape->head_dim_qk + shape->head_dim_vo);
+    const uint32_t elements = dims * (uint32_t)tile_tokens(shape);
+
+    return (fli_tile_class){
+        .rows = TILE_ROWS,
+        .kv_tile = tile_tokens(shape),
+        .cut = tile_tokens(shape),
+        .heads = 1,
+        .cost_item = 500000,
+        .cost_row = 500 * dims,
+        .cost_tile = 190 * elements,
+        .cost_cell = 16 * elements,
+        .cost_merge = 300 * (uint32_t)shape->head_dim_vo,
+    };
+}
+
 void KERNEL(attention_tiles)(const fli_attention_shape *shape,
                              fli_attention_tiles *tiles)
 {
-    const int32_t tokens = tile_tokens(shape);
-    const int32_t dims = shape->head_dim_qk + shape->head_dim_vo;
-    /* picoseconds of one core at AVX2, measured over dims 128 to 512 */
-    const fli_tile_class stream = {
-        .rows = STREAM_ROWS,
-        .kv_tile = STREAM_TOKENS,
-        .cut = 64,
-        .heads = shape->n_kv_heads,
-        .cost_item = 1000,
-        .cost_row = 100,
-        .cost_tile = 100,
-        .cost_cell = 100,
-        .cost_merge = 100,
-    };
-    const fli_tile_class tile = {
-        .rows = TILE_ROWS,
-        .kv_tile = tokens,
-        .cut = tokens,
-        .heads = 1,
-        .cost_item = 1000,
-        .cost_row = 100,
-        .cost_tile = 100,
-        .cost_cell = 100,
-        .cost_merge = 100,
-    };
+    const int64_t dims = shape->head_dim_qk + shape->head_dim_vo;
 
-    (void)dims;
     *tiles = (fli_attention_tiles){
         .policy = {
             .flags = shape->flags,
             .snap = 32,
             .longest_first = 1,
-            .chunk = shape->flags & FLI_PLAN_INVARIANT ? 1024 : 0,
-            .l2_bytes = 512 << 10,
-            .token_bytes = 0,
+            .chunk = shape->flags & FLI_PLAN_INVARIANT ? 2 * TILE_TOKENS : 0,
+            .l2_bytes = 512 << 10, /* half of a common L2 */
+            .token_bytes = dims * (int64_t)v_dtype_bytes(shape->dtype_kv),
         },
+        .scratch_bytes = max64(stream_scratch(shape), tile_scratch(shape)),
     };
     if (!(shape->flags & FLI_PLAN_INVARIANT))
-        tiles->tile_class[tiles->n_classes++] = stream;
-    tiles->tile_class[tiles->n_classes++] = tile;
-    tiles->scratch_bytes = max64(stream_scratch(shape), tile_scratch(shape));
+        tiles->tile_class[tiles->n_classes++] = stream_class(shape);
+    tiles->tile_class[tiles->n_classes++] = tile_class(shape);
 }
 
 void KERNEL(attention)(void *params, int32_t ith, int32_t nth)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* merge_states: a row and head at a time, its columns in blocks that stay in the
- * L1, its states one after the other. */
+/* merge_states: a row and head at a time, its columns in blocks that stay in
+ * the L1, its states one after the other. */
 #include "abi/kernels.h"
 #include "abi/merge.h"
 #include "cpu/lib/vec.h"
@@ -40,7 +40,7 @@ INLINE merge_row begin_row(const fli_merge_params *p, int64_t row, int64_t head)
 INLINE void merge_columns(const fli_merge_params *p, const merge_row *r,
                           int32_t dtype, int64_t begin, int64_t n)
 {
-    float sum[MERGE_COLUMNS] = {0};
+    float sum[MERGE_COLUMNS] = { 0 };
 
     for (int64_t s = 0; s < p->n_states; s++) {
         if (merge_lse(p, r, s) == -INFINITY)

@@ -24,7 +24,7 @@ static void merge_head(const fli_merge_params *p, int64_t row, int64_t head)
         for (int64_t s = 0; s < p->n_states; s++)
             if (lse[s * p->lse_stride[1]] != -INFINITY)
                 sum += exp2(lse[s * p->lse_stride[1]] - lse_out)
-                    * load(p->v, p->dtype, v + s * p->v_stride[1] + i);
+                       * load(p->v, p->dtype, v + s * p->v_stride[1] + i);
         store(p->v_out, p->dtype, out + i, sum);
     }
     if (p->lse_out)

@@ -25,7 +25,7 @@ static fli_tensor first_state(const fli_tensor *tensor)
     return first;
 }
 
-/* An output may be the first state of its input, else it has memory of its own. */
+/* An output may be the first state of its input or has memory of its own. */
 static fli_status check_output(const char *where, const char *out_name,
                                const fli_tensor *out, const char *in_name,
                                const fli_tensor *in)

@@ -41,7 +41,8 @@ static void fill_scalars(const fli_attention *op, const fli_attention_args *a,
                          fli_attention_params *p)
 {
     const float sm_scale =
-        a->sm_scale != 0 ? a->sm_scale : 1 / sqrtf((float)op->desc.head_dim_qk);
+        a->sm_scale != 0 ? a->sm_scale
+                         : (float)(1 / sqrt((double)op->desc.head_dim_qk));
 
     p->causal = a->mask == FLI_MASK_CAUSAL;
     p->window = a->window;

@@ -158,7 +158,8 @@ fli_status fli_segment_packbits(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(segment_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &segment_list, &p, p.n + 4 * p.n_segments);
+    return fli__dispatch(ctx, where, &segment_list, &p,
+                         p.n + 4 * (p.n_segments + 1));
 }
 
 fli_status fli_segment_packbits_prepare(fli_context *ctx,

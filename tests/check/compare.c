@@ -77,6 +77,8 @@ int check_close(double want, double got, double tolerance)
 /* What is wrong with an output, said at the end in one sentence. */
 typedef struct {
     const check_item *item;
+    double *rows;                /* of ref and plain, MAX_ROWS rows */
+    double ratio;                /* check_ratio of the tensor */
     int64_t n_wrong, first;      /* first: element in memory order of data */
     double want, got, tolerance; /* of the first; tolerance < 0: bits */
 } verdict;
@@ -110,23 +112,34 @@ static int is_exact(const check_spec *spec)
            || !check_is_float(spec->dtype);
 }
 
-/* Elements first .. first + n of the data; rows hold MAX_ROWS * n doubles. */
-static void compare_row(verdict *v, int64_t first, int64_t n, double *rows)
+/* Row r of ref and plain into v->rows, and their differences. */
+static check_spread measure_row(const verdict *v, int64_t r)
+{
+    const check_item *const item = v->item;
+    const int32_t dtype = item->spec.dtype;
+    const int n_plain = dtype == FLI_F32 ? 3 : 1;
+    const int64_t first = check_row(&item->view, r);
+    const int64_t n = item->view.shape[item->view.ndim - 1];
+
+    for (int k = 0; k <= n_plain; k++)
+        for (int64_t i = 0; i < n; i++)
+            v->rows[k * n + i] = check_decode(item->keep[k], dtype, first + i);
+    return check_measure(v->rows, v->rows + n, n_plain, n);
+}
+
+static void compare_row(verdict *v, int64_t r)
 {
     const check_item *const item = v->item;
     const int32_t dtype = item->spec.dtype;
     const size_t bytes = fli_dtype_bytes(dtype);
     const char *const got = item->block.data;
     const char *const ref = item->keep[CHECK_KEEP_REF];
-    const int n_plain = dtype == FLI_F32 ? 3 : 1;
+    const int64_t first = check_row(&item->view, r);
+    const int64_t n = item->view.shape[item->view.ndim - 1];
     double tolerance = -1;
 
-    if (!is_exact(&item->spec)) {
-        for (int k = 0; k <= n_plain; k++)
-            for (int64_t i = 0; i < n; i++)
-                rows[k * n + i] = check_decode(item->keep[k], dtype, first + i);
-        tolerance = check_tolerance(dtype, rows, rows + n, n_plain, n);
-    }
+    if (!is_exact(&item->spec))
+        tolerance = check_tolerance(dtype, measure_row(v, r), v->ratio);
     for (int64_t i = first; i < first + n; i++) {
         const size_t at = (size_t)i * bytes;
         const int same = !memcmp(got + at, ref + at, bytes);
@@ -135,11 +148,25 @@ static void compare_row(verdict *v, int64_t first, int64_t n, double *rows)
             if (!same)
                 blame(v, i, -1);
         } else if (!same
-                   && !check_close(rows[i - first], check_decode(got, dtype, i),
-                                   tolerance)) {
+                   && !check_close(v->rows[i - first],
+                                   check_decode(got, dtype, i), tolerance)) {
             blame(v, i, tolerance);
         }
     }
+}
+
+static void compare_item(verdict *v)
+{
+    const fli_tensor *const view = &v->item->view;
+    const size_t n = (size_t)view->shape[view->ndim - 1];
+
+    v->rows = check_xalloc(MAX_ROWS * sizeof(*v->rows) * n);
+    if (!is_exact(&v->item->spec))
+        for (int64_t r = 0; r < check_n_rows(view); r++)
+            v->ratio = fmax(v->ratio, check_ratio(measure_row(v, r)));
+    for (int64_t r = 0; r < check_n_rows(view); r++)
+        compare_row(v, r);
+    free(v->rows);
 }
 
 static void say(char *reason, const char *format, ...)
@@ -181,17 +208,10 @@ int check_outputs(const check *c, char *reason)
 {
     reason[0] = 0;
     for (int i = 0; i < c->n_items; i++) {
-        const check_item *const item = &c->items[i];
-        const int64_t n = item->view.shape[item->view.ndim - 1];
-        verdict v = { .item = item };
+        verdict v = { .item = &c->items[i] };
 
-        if (item->spec.role == CHECK_IN)
-            continue;
-        double *const rows = check_xalloc(MAX_ROWS * sizeof(*rows) * (size_t)n);
-
-        for (int64_t r = 0; r < check_n_rows(&item->view); r++)
-            compare_row(&v, check_row(&item->view, r), n, rows);
-        free(rows);
+        if (v.item->spec.role != CHECK_IN)
+            compare_item(&v);
         if (v.n_wrong) {
             say_verdict(&v, reason);
             return 0;

@@ -136,10 +136,19 @@ uint64_t check_hash(uint64_t seed, const char *text);
 
 /* Distance from |x| to the next greater number of a float dtype. */
 double check_ulp(int32_t dtype, double x);
-/* The tolerance of a row of n; plain holds n_plain such rows: to nearest, then
- * those that round one way. */
-double check_tolerance(int32_t dtype, const double *ref, const double *plain,
-                       int n_plain, int64_t n);
+/* The greatest differences between ref and plain in a row of n. */
+typedef struct {
+    double greatest; /* of |ref| */
+    double nearest;  /* of |plain - ref|, plain rounding to nearest */
+    double one_way;  /* and up or down */
+} check_spread;
+
+/* plain holds n_plain rows: to nearest, then those that round one way. */
+check_spread check_measure(const double *ref, const double *plain, int n_plain,
+                           int64_t n);
+/* nearest by one_way; a tensor's is the greatest of its rows. */
+double check_ratio(check_spread row);
+double check_tolerance(int32_t dtype, check_spread row, double ratio);
 int check_close(double want, double got, double tolerance);
 
 /* 0 and a reason if an output is not as the reference's. */

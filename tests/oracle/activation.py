@@ -3,7 +3,7 @@
 
 The gates are written so that nothing cancels: 1 + erf(z) as erfc(-z), and
 1 + tanh(z) as 2 / (1 + exp(-2 z)).  A reference that adds 1 as the header does
-loses what is small beside it, so the scale is that of the terms, |x y|."""
+loses what is small beside it, so GELU's scale is that of the terms, |x y|."""
 import math
 
 import numpy as np
@@ -13,10 +13,11 @@ from dump import Real
 erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
-def act_and_mul(case, act):
+def act_and_mul(case, act, cancels=True):
     x = case["x"]
     h = x.shape[-1] // 2
-    out, scale = act(x[..., :h]) * x[..., h:], np.abs(x[..., :h] * x[..., h:])
+    out = act(x[..., :h]) * x[..., h:]
+    scale = np.abs(x[..., :h] * x[..., h:] if cancels else out)
     if "out" in case:
         return {"out": Real(out, scale)}
     # In place: out is the first half of x, the second half stays.
@@ -26,7 +27,7 @@ def act_and_mul(case, act):
 
 
 def silu_and_mul(case):
-    return act_and_mul(case, lambda x: x / (1 + np.exp(-x)))
+    return act_and_mul(case, lambda x: x / (1 + np.exp(-x)), False)
 
 
 def gelu_and_mul(case):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention and the merge of its states, from include/flashinfer/attention.h."""
+"""Attention, and the merge of its states: include/flashinfer/attention.h."""
 import math
 
 import numpy as np

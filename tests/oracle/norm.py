@@ -18,7 +18,7 @@ def rmsnorm(case):
 
 
 def fused_add_rmsnorm(case):
-    # The norm takes the sum before it is rounded.
-    x, residual = case["x"], case["residual"]
-    return {"residual": Real(residual + x),
-            "x": Real(normalised(case, residual + x))}
+    # The sum needs no slack; the norm takes it before it is rounded.
+    total = case["residual"] + case["x"]
+    return {"residual": Real(total, scale=0.0),
+            "x": Real(normalised(case, total))}

@@ -354,23 +354,43 @@ static void ulps(void **state)
     assert_true(check_ulp(FLI_BF16, 0x1p-130) == 0x1p-133);
 }
 
-static void tolerance_of_a_row(void **state)
+static void spread_of_a_row(void **state)
 {
     const double ref[] = { 0.5, -4, NAN, INFINITY };
-    const double plain[] = { 0.5, -4.25, 9, 9, 0.75, -4, 9, 9, 0.5, -4, 9, 9 };
-    const double one_way[] = { 0.5, -4, 9, 9, 0.75, -4, 9, 9, 0.5, -4, 9, 9 };
-    const double nan_row[] = { NAN, INFINITY };
+    const double plain[] = { 0.5, -4.25, 9, 9, 1.5, -4, 9, 9, 0, NAN, 9, 9 };
+    check_spread s = check_measure(ref, plain, 1, 4);
 
     (void)state;
-    assert_true(check_tolerance(FLI_F32, ref, plain, 1, 4) == 0.5 + 0x1p-21);
-    assert_true(check_tolerance(FLI_BF16, ref, plain, 1, 4) == 0.5 + 0x1p-5);
-    assert_true(check_tolerance(FLI_F32, ref, plain + 8, 1, 4) == 0x1p-21);
-    /* to nearest 0, one way 0.25: the root of 2^19 ulps of 2^-21 */
-    assert_true(check_tolerance(FLI_F32, ref, one_way, 3, 4)
-                == 2 * sqrt(0.25 * 0x1p-21) + 0x1p-21);
-    assert_true(check_tolerance(FLI_F32, ref, plain, 3, 4) == 0.5 + 0x1p-21);
-    assert_true(check_tolerance(FLI_F32, nan_row, plain, 1, 2) == 0x1p-149);
-    assert_true(check_tolerance(FLI_F16, NULL, NULL, 1, 0) == 0x1p-24);
+    assert_true(s.greatest == 4 && s.nearest == 0.25 && s.one_way == 0);
+    assert_true(check_ratio(s) == 0);
+    s = check_measure(ref, plain, 3, 4);
+    assert_true(s.greatest == 4 && s.nearest == 0.25 && s.one_way == 1);
+    assert_true(check_ratio(s) == 0.25);
+    s = check_measure(ref + 2, plain, 3, 2);
+    assert_true(s.greatest == 0 && s.nearest == 0 && s.one_way == 0);
+    s = check_measure(ref, plain, 3, 0);
+    assert_true(s.greatest == 0 && s.nearest == 0 && s.one_way == 0);
+}
+
+static double tolerance(int32_t dtype, double greatest, double nearest,
+                        double one_way, double ratio)
+{
+    return check_tolerance(dtype, (check_spread){ greatest, nearest, one_way },
+                           ratio);
+}
+
+static void tolerance_of_a_row(void **state)
+{
+    (void)state;
+    assert_true(tolerance(FLI_F32, 4, 0.25, 0, 0) == 0.5 + 0x1p-21);
+    assert_true(tolerance(FLI_BF16, 4, 0.25, 0, 0) == 0.5 + 0x1p-5);
+    assert_true(tolerance(FLI_F32, 4, 0, 0, 0) == 0x1p-21);
+    assert_true(tolerance(FLI_F16, 0, 0, 0, 0) == 0x1p-24);
+    /* lucky: 16 ulps one way; the ratio of the tensor's other rows */
+    assert_true(tolerance(FLI_F32, 4, 0, 0x1p-17, 0) == 9 * 0x1p-21);
+    assert_true(tolerance(FLI_F32, 4, 0, 0x1p-17, 0.5) == 17 * 0x1p-21);
+    assert_true(tolerance(FLI_F32, 4, 0x1p-19, 0x1p-17, 0) == 9 * 0x1p-21);
+    assert_true(tolerance(FLI_F32, 4, 0x1p-18, 0x1p-17, 0) == 17 * 0x1p-21);
 }
 
 static void closeness(void **state)
@@ -579,6 +599,7 @@ int main(void)
         cmocka_unit_test(halves_go_around),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(ulps),
+        cmocka_unit_test(spread_of_a_row),
         cmocka_unit_test(tolerance_of_a_row),
         cmocka_unit_test(closeness),
         cmocka_unit_test(right_ops_pass),

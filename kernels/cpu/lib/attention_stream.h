@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention of few packed rows: K and V stream from memory once, are used for all
- * rows of the group where they are, and never stored anywhere.
+/* Attention of few packed rows: K and V stream from memory once, are used for
+ * all rows of the group where they are, and never stored anywhere.
  *
  * Tokens go in blocks of 16.  Rows go in blocks of R = 1, 2 or 4, for which 8
- * accumulators hold the dot products of 8 / R tokens, and then the same registers
- * R rows of 8 / R vectors of out.  Logits lie [token][R], so that a vector holds
- * whole tokens and nothing is ever transposed.
+ * accumulators hold the dot products of 8 / R tokens, and then the same
+ * registers R rows of 8 / R vectors of out.  Logits lie [token][R], so that a
+ * vector holds whole tokens and nothing is ever transposed.
  *
  * The memory's latency is hidden by prefetching AHEAD tokens through the page
- * table.  Where the heads of a token lie together (NHD), all heads of the item
- * take their turn on a block of tokens; else (HND) one head after the other walks
- * its pages.
+ * table, a line here and there between the products: in one go the prefetches
+ * would wait for each other.  Where the heads of a token lie together (NHD),
+ * all heads of the item take their turn on a block of tokens; else (HND) one
+ * head after the other walks its pages.
  *
- * bf16 is widened without shuffles: of a vector of pairs, the low halves shifted
- * up and the high halves masked.  So q and out are kept in that order. */
+ * bf16 is widened without shuffles: of a vector of pairs, the low halves are
+ * shifted up and the high halves masked.  q and out are kept in that order. */
 #ifndef FLI_CPU_ATTENTION_STREAM_H
 #define FLI_CPU_ATTENTION_STREAM_H
 
@@ -33,13 +34,16 @@ typedef struct {
     const char *k, *v;
     const int64_t *k_at, *v_at; /* of each token, the last one repeated */
     const char *k_next[STREAM_TOKENS], *v_next[STREAM_TOKENS]; /* to prefetch */
-    const int32_t *lo, *hi;     /* what each row sees, NULL: all of the block */
+    const int32_t *lo, *hi; /* what each row sees, NULL: all of the block */
     int32_t t, n;
     int32_t n_rows; /* at most R, for lo and hi */
     int32_t dim_qk, dim_vo;
     attention_logit logit;
-    float *state; /* [VL] m, [VL] d: of row lane % R; [R][dim_qk] q; [R][dim_vo] o */
-    float s[STREAM_TOKENS * 4], fade[VL] __attribute__((aligned(32)));
+    /* [VL] m, [VL] d: of row lane % R; [R][dim_qk] q; [R][dim_vo] o */
+    float *state;
+    float s[STREAM_TOKENS * 4] __attribute__((aligned(32)));
+    float fade[VL];
+    int fades; /* else it is all 1 */
 } stream_block;
 
 /* 2 VL elements from element i on. */
@@ -119,17 +123,12 @@ INLINE void stream_dots(stream_block *b, int32_t dtype, int R)
                     sum[j * R + r] += v_fma(x[j][1], z, x[j][0] * y);
             }
         }
-        if (i < n)
+        if (i < n) {
             UNROLL
-            for (int j = 0; j < tokens; j++) {
-                const vf x = v_load(k[j], dtype, i);
-
-                UNROLL
-                for (int r = 0; r < R; r++)
-                    sum[j * R + r] =
-                        v_fma(x, v_load(q, FLI_ABI_F32, r * n + i),
-                              sum[j * R + r]);
-            }
+            for (int j = 0; j < STREAM_SUMS; j++)
+                sum[j] = v_fma(v_load(k[j / R], dtype, i),
+                               v_load(q, FLI_ABI_F32, j % R * n + i), sum[j]);
+        }
         UNROLL
         for (int j = 0; j < STREAM_SUMS; j += VL)
             v_store(b->s, FLI_ABI_F32, t * R + j, v_sums(sum + j));
@@ -144,8 +143,8 @@ INLINE int stream_sees(const stream_block *b, int32_t r, int32_t j)
     return b->t + j >= b->lo[r] && b->t + j < b->hi[r];
 }
 
-/* From dot products to weights relative to the new maximum; what the rows' d and
- * o must be multiplied with to fade[R]. */
+/* From dot products to weights relative to the new maximum; what the rows' d
+ * and o must be multiplied with to fade[R]. */
 INLINE void stream_weights(stream_block *b, int R)
 {
     const int tokens = STREAM_SUMS / R;
@@ -166,10 +165,21 @@ INLINE void stream_weights(stream_block *b, int R)
         s[i] = b->logit.hidden;
     for (int32_t i = 0; i < n; i += VL)
         m = v_max(v_load(s, FLI_ABI_F32, i) * scale, m);
+    /* old maxima mostly stay: a branch lets the exponentials begin before the
+     * new ones are known */
     m = v_max_apart(m, R);
-    const vf base = v_select(m == -INFINITY, v_set(0), m);
-    const vf f = v_exp2(old - base);
-    vf d = v_load(b->state, FLI_ABI_F32, VL) * f;
+    b->fades = v_any(m > old);
+    vf base = v_select(old == -INFINITY, v_set(0), old);
+    vf d = v_load(b->state, FLI_ABI_F32, VL);
+
+    if (b->fades) {
+        base = v_select(m == -INFINITY, v_set(0), m);
+        const vf fade = v_exp2(old - base);
+
+        d *= fade;
+        v_store(b->state, FLI_ABI_F32, 0, m);
+        v_store(b->fade, FLI_ABI_F32, 0, fade);
+    }
 
     for (int32_t i = 0; i < n; i += VL) {
         const vf x = v_exp2(v_fma(v_load(s, FLI_ABI_F32, i), scale, -base));
@@ -177,9 +187,7 @@ INLINE void stream_weights(stream_block *b, int R)
         v_store(s, FLI_ABI_F32, i, x);
         d += x;
     }
-    v_store(b->state, FLI_ABI_F32, 0, m);
     v_store(b->state, FLI_ABI_F32, VL, d);
-    v_store(b->fade, FLI_ABI_F32, 0, f);
 }
 
 /* `width` vectors, in pairs, or one. */
@@ -205,8 +213,12 @@ INLINE void stream_columns(const stream_block *b, int32_t dtype, int R,
 
     UNROLL
     for (int j = 0; j < R * width; j++)
-        sum[j] = v_load(o, FLI_ABI_F32, j / width * n + j % width * VL)
-            * b->fade[j / width];
+        sum[j] = v_load(o, FLI_ABI_F32, j / width * n + j % width * VL);
+    if (b->fades) {
+        UNROLL
+        for (int j = 0; j < R * width; j++)
+            sum[j] *= b->fade[j / width];
+    }
     int32_t t = 0;
 
     for (; t + 2 <= b->n; t += 2) {
@@ -263,7 +275,7 @@ INLINE void stream_values_masked(const stream_block *b, int32_t dtype, int R)
     const int32_t n = b->dim_vo;
     float *o = b->state + 2 * VL + R * b->dim_qk;
 
-    for (int32_t i = 0; i < R * n; i += VL)
+    for (int32_t i = 0; b->fades && i < R * n; i += VL)
         v_store(o, FLI_ABI_F32, i, v_load(o, FLI_ABI_F32, i) * b->fade[i / n]);
     for (int32_t j = 0; j < b->n * R; j++) {
         const char *v = b->v + b->v_at[j / R];
@@ -297,10 +309,10 @@ INLINE void stream_step(stream_block *b, int32_t dtype, int R)
         stream_values(b, dtype, R);
 }
 
-#define STREAM_STEP(dtype, R)                                    \
-    static void stream_##dtype##_##R(stream_block *b)            \
-    {                                                            \
-        stream_step(b, FLI_ABI_##dtype, R);                      \
+#define STREAM_STEP(dtype, R)                                                  \
+    static void stream_##dtype##_##R(stream_block *b)                          \
+    {                                                                          \
+        stream_step(b, FLI_ABI_##dtype, R);                                    \
     }
 STREAM_STEP(F32, 1)
 STREAM_STEP(F32, 2)
@@ -329,8 +341,9 @@ INLINE int32_t stream_block_rows(int32_t n_rows, int32_t r)
 /* Floats of the state of R rows, whole lines. */
 INLINE int64_t stream_state(const fli_attention_shape *shape, int32_t R)
 {
-    return (2 * VL + R * (int64_t)(shape->head_dim_qk + shape->head_dim_vo) + 15)
-        & ~(int64_t)15;
+    return (2 * VL + R * (int64_t)(shape->head_dim_qk + shape->head_dim_vo)
+            + 15)
+           & ~(int64_t)15;
 }
 
 INLINE int64_t stream_head_state(const fli_attention_shape *shape,
@@ -339,8 +352,7 @@ INLINE int64_t stream_head_state(const fli_attention_shape *shape,
     return (n_rows + 3) / 4 * stream_state(shape, 4);
 }
 
-static void stream_begin(const attention_work *w, int32_t kv_head,
-                         float *state)
+static void stream_begin(const attention_work *w, int32_t kv_head, float *state)
 {
     const fli_attention_shape *shape = &w->p->shape;
     const int32_t dim = shape->head_dim_qk;
@@ -373,7 +385,7 @@ static void stream_end(const attention_work *w, int32_t kv_head,
         for (int32_t j = r; j < w->n_rows && j < r + R; j++) {
             const float *o =
                 state + 2 * VL + R * shape->head_dim_qk + (j - r) * dim;
-            float md[2] = {state[j - r], 0}, row[MAX_HEAD_DIM];
+            float md[2] = { state[j - r], 0 }, row[MAX_HEAD_DIM];
 
             for (int i = j - r; i < VL; i += R)
                 md[1] += state[VL + i];
@@ -402,8 +414,7 @@ INLINE void ring_advance(const attention_work *w, stream_ring *ring, int32_t t)
         min64(w->end, (int64_t)t + STREAM_AHEAD + STREAM_TOKENS);
 
     while (ring->end < end) {
-        const int32_t n =
-            (int32_t)min64(STREAM_TOKENS, w->end - ring->end);
+        const int32_t n = (int32_t)min64(STREAM_TOKENS, w->end - ring->end);
         int64_t *k_at = ring->k_at + ring_slot(w, ring->end);
         int64_t *v_at = ring->v_at + ring_slot(w, ring->end);
 
@@ -423,8 +434,8 @@ typedef struct {
     int32_t n_heads;
 } stream_walk;
 
-/* Head `turn` prefetches its share of the block at t: the heads of tokens in the
- * order that memory has under NHD. */
+/* Head `turn` prefetches its share of the block at t: the heads of tokens in
+ * the order that memory has under NHD. */
 INLINE void stream_ahead(const attention_work *w, const stream_walk *walk,
                          const stream_ring *ring, int32_t t, int32_t turn,
                          stream_block *b)
@@ -473,7 +484,7 @@ static void stream_heads(const attention_work *w, const stream_walk *walk,
 {
     const fli_attention_shape *shape = &w->p->shape;
     const int64_t head_state = stream_head_state(shape, w->n_rows);
-    stream_ring ring = {.end = w->begin};
+    stream_ring ring = { .end = w->begin };
     stream_block b = {
         .dim_qk = shape->head_dim_qk,
         .dim_vo = shape->head_dim_vo,
@@ -510,16 +521,15 @@ static void stream_heads(const attention_work *w, const stream_walk *walk,
 
 static int64_t stream_scratch(const fli_attention_shape *shape)
 {
-    return max64(STREAM_STATE_BYTES,
-                 stream_head_state(shape, STREAM_ROWS) * 4);
+    return max64(STREAM_STATE_BYTES, stream_head_state(shape, STREAM_ROWS) * 4);
 }
 
 static void stream_item(const attention_work *w, char *scratch)
 {
     const fli_attention_params *p = w->p;
     const int64_t bytes = (int64_t)v_dtype_bytes(p->shape.dtype_kv);
-    const int64_t fit = stream_scratch(&p->shape) / 4
-        / stream_head_state(&p->shape, w->n_rows);
+    const int64_t fit =
+        stream_scratch(&p->shape) / 4 / stream_head_state(&p->shape, w->n_rows);
     const int32_t most =
         p->k_head_stride > p->k_token_stride ? 1 : (int32_t)min64(fit, 1 << 20);
 

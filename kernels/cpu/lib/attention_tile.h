@@ -9,13 +9,13 @@
  *   o [rows][dim_vo]
  *
  * NR is two vectors, so that 6 rows by NR are 12 accumulators of 16 registers.
- * K and V are packed once for up to 96 rows.  Only panels that some row of a block
- * of 6 sees are multiplied; the few tokens at a mask's edge that some rows of the
- * block see and others do not are added row by row, so an unseen token is never
- * touched.
+ * K and V are packed once for up to 96 rows.  Only panels that some row of a
+ * block of 6 sees are multiplied; the few tokens at a mask's edge that some
+ * rows of the block see and others do not are added row by row, so that an
+ * unseen token is never touched.
  *
- * A row's sums run over dim_qk and over its tokens one by one in order, whatever
- * else is in the tile: its bits are its own. */
+ * A row's sums run over dim_qk and over its tokens in an order that nothing
+ * else in the tile changes: its bits are its own. */
 #ifndef FLI_CPU_ATTENTION_TILE_H
 #define FLI_CPU_ATTENTION_TILE_H
 
@@ -25,7 +25,7 @@ enum {
     TILE_MR = 6,
     TILE_NR = 2 * VL,
     TILE_STEP = VL == 8 ? 16 : MAX_HEAD_DIM, /* of dim_qk, see dots_tile */
-    TILE_TOKENS = 256,   /* at most */
+    TILE_TOKENS = 256,                       /* at most */
     TILE_AHEAD = 16,     /* tokens prefetched while packing */
     TILE_ROWS = MAX_ROWS /* a multiple of 6 */
 };
@@ -57,7 +57,8 @@ INLINE int32_t round_up(int32_t n, int32_t multiple)
 static int64_t tile_layout(attention_tile *a, const fli_attention_shape *shape,
                            char *scratch)
 {
-    const int32_t pad = 16; /* floats: no two rows share their low address bits */
+    const int32_t pad =
+        16; /* floats: no two rows share their low address bits */
     int64_t at = 0;
     struct {
         float **buffer;
@@ -145,10 +146,8 @@ INLINE void tile_pack(attention_tile *a, int32_t dtype)
 {
     const fli_attention_params *p = a->w->p;
     const int64_t bytes = (int64_t)v_dtype_bytes(dtype);
-    const char *k =
-        (const char *)p->k + a->kv_head * p->k_head_stride * bytes;
-    const char *v =
-        (const char *)p->v + a->kv_head * p->v_head_stride * bytes;
+    const char *k = (const char *)p->k + a->kv_head * p->k_head_stride * bytes;
+    const char *v = (const char *)p->v + a->kv_head * p->v_head_stride * bytes;
     const int64_t panel = (int64_t)a->tokens * TILE_NR;
     const int32_t first = a->begin - a->begin % VL;
     int64_t k_at[TILE_TOKENS + VL], v_at[TILE_TOKENS];
@@ -160,22 +159,23 @@ INLINE void tile_pack(attention_tile *a, int32_t dtype)
     for (int32_t t = a->end; t % VL; t++)
         k_at[t] = k_at[a->begin];
     for (int32_t t = first; t < a->end; t += VL) {
-        for (int32_t i = t + TILE_AHEAD;
-             i < t + TILE_AHEAD + VL && i < a->end; i++) {
+        for (int32_t i = t + TILE_AHEAD; i < t + TILE_AHEAD + VL && i < a->end;
+             i++) {
             prefetch_row(k + k_at[i], a->dim_qk * bytes);
             prefetch_row(v + v_at[i], a->dim_vo * bytes);
         }
         pack_k(a->k + t / TILE_NR * TILE_NR * a->dim_qk + t % TILE_NR, k,
                k_at + t, a->dim_qk, dtype);
-        for (int32_t i = t < a->begin ? a->begin : t;
-             i < t + VL && i < a->end; i++)
+        for (int32_t i = t < a->begin ? a->begin : t; i < t + VL && i < a->end;
+             i++)
             pack_v(a->v + i * TILE_NR, v + v_at[i], a->dim_vo, panel, dtype);
     }
 }
 
 /* --- products ------------------------------------------------------------- */
 
-/* sum += a[rows][n] b[n][NR]; a's element i of row r is at i * step + r * pitch. */
+/* sum += a[rows][n] b[n][NR]; element i of row r of a is at i * step + r *
+ * pitch. */
 INLINE void micro_tile(const float *a, int64_t step, int64_t pitch,
                        const float *b, int32_t n, int rows, vf sum[2 * TILE_MR])
 {
@@ -213,12 +213,13 @@ INLINE void store_tile(float *c, int64_t pitch, int rows,
 
 /* s[rows][NR] = q k.  Sums of TILE_STEP products are added up, which is nearly
  * twice as exact as one after the other: large logits need it.  Without FMA the
- * products' own errors weigh more, so baseline adds as the plain formula does. */
+ * errors of the products weigh more, and baseline adds as the plain formula
+ * does. */
 INLINE void dots_tile(const float *q, const float *k, int32_t n, float *s,
                       int64_t pitch, int rows)
 {
     for (int32_t i = 0; i < n; i += TILE_STEP) {
-        vf sum[2 * TILE_MR] = {{0}}, before[2 * TILE_MR];
+        vf sum[2 * TILE_MR] = { { 0 } }, before[2 * TILE_MR];
 
         micro_tile(q + i * TILE_MR, TILE_MR, 1, k + i * TILE_NR,
                    n - i < TILE_STEP ? n - i : TILE_STEP, rows, sum);
@@ -389,10 +390,10 @@ static void tile_values(attention_tile *a, const tile_range *range)
         for (int32_t row = 0; row < a->w->n_rows; row += TILE_MR) {
             const tile_range *s = &range[row / TILE_MR];
             /* at a mask's edge: before, in and behind what all see, in order */
-            const int32_t all = s->all_begin < s->all_end ? s->all_begin
-                                                          : a->end;
-            const int32_t all_end = s->all_begin < s->all_end ? s->all_end
-                                                              : a->end;
+            const int32_t all =
+                s->all_begin < s->all_end ? s->all_begin : a->end;
+            const int32_t all_end =
+                s->all_begin < s->all_end ? s->all_end : a->end;
 
             for (int32_t r = row; r < row + s->n_rows; r++)
                 tile_add_range(a, r, 1, c, tile_lo(a, r),
@@ -462,7 +463,7 @@ static int64_t tile_scratch(const fli_attention_shape *shape)
 static void tile_item(const attention_work *w, char *scratch)
 {
     const fli_work_item *item = w->item;
-    attention_tile a = {.w = w};
+    attention_tile a = { .w = w };
 
     tile_layout(&a, &w->p->shape, scratch);
     for (int32_t h = 0; h < item->n_kv_heads; h++) {

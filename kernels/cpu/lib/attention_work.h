@@ -2,8 +2,8 @@
 /* What both attention kernels stand on: which tokens each row of a work item
  * sees, where tokens are, what becomes of a row's state.
  *
- * A mask is two bounds: row r sees tokens [lo[r], hi[r]) and nothing else, so
- * that tokens it does not see are never multiplied with it, not even by zero. */
+ * A mask is two bounds: row r sees tokens [lo[r], hi[r]) and nothing else.  The
+ * others are never multiplied with it, not even by zero. */
 #ifndef FLI_CPU_ATTENTION_WORK_H
 #define FLI_CPU_ATTENTION_WORK_H
 
@@ -11,8 +11,8 @@
 #include "cpu/lib/vec.h"
 
 enum {
-    MAX_ROWS = 96,      /* packed rows of an item */
-    MAX_HEAD_DIM = 576  /* as the public API has it */
+    MAX_ROWS = 96,     /* packed rows of an item */
+    MAX_HEAD_DIM = 576 /* as the public API has it */
 };
 
 typedef struct {
@@ -70,8 +70,7 @@ static void begin_work(attention_work *w, const fli_attention_params *p,
             request++;
         const int32_t kv_len = p->kv_len[request];
 
-        see(w, r, kv_len,
-            (int64_t)kv_len - p->q_indptr[request + 1] + row);
+        see(w, r, kv_len, (int64_t)kv_len - p->q_indptr[request + 1] + row);
     }
 }
 
@@ -119,7 +118,8 @@ static void load_query(const attention_work *w, int32_t r, int32_t kv_head,
 {
     const fli_attention_params *p = w->p;
     const int32_t row = w->item->row_begin + r, group = p->shape.group;
-    const int64_t at = row / group * p->q_stride[0]
+    const int64_t at =
+        row / group * p->q_stride[0]
         + ((int64_t)kv_head * group + row % group) * p->q_stride[1];
 
 #define WIDEN(DTYPE) widen(q, p->q, DTYPE, at, p->shape.head_dim_qk)
@@ -140,7 +140,7 @@ typedef struct {
 INLINE attention_logit logit_of(const fli_attention_params *p)
 {
     const float log2e = 0x1.715476p+0f;
-    attention_logit l = {0};
+    attention_logit l = { 0 };
 
     if (p->soft_cap > 0) {
         l.scale = 1;
@@ -162,8 +162,9 @@ INLINE vf soft_cap(const attention_logit *l, vf dot)
 
 /* --- states --------------------------------------------------------------- */
 
-/* A row's state is md = {m, d} and o[n]; it is empty if d is 0 (m may be -inf
- * of NaN logits too).  Merges a later piece into it; empty ones change no bit. */
+/* A row's state is md = {m, d} and o[n]; it is empty if d is 0 (NaN logits
+ * leave m -inf too).  Merges a later piece into it; an empty one changes
+ * nothing. */
 INLINE void merge_state(float *md, float *o, const float *piece_md,
                         const float *piece_o, int32_t n)
 {
@@ -200,16 +201,16 @@ static void write_row(const fli_attention_params *p, int32_t packed_row,
                       int32_t kv_head, const float *md, const float *o)
 {
     const int64_t row = packed_row / p->shape.group;
-    const int64_t head = (int64_t)kv_head * p->shape.group
-        + packed_row % p->shape.group;
+    const int64_t head =
+        (int64_t)kv_head * p->shape.group + packed_row % p->shape.group;
     void *out = (char *)p->out
-        + (row * p->out_stride[0] + head * p->out_stride[1])
-            * (int64_t)v_dtype_bytes(p->shape.dtype_out);
+                + (row * p->out_stride[0] + head * p->out_stride[1])
+                      * (int64_t)v_dtype_bytes(p->shape.dtype_out);
 
     if (p->lse)
         p->lse[row * p->lse_stride[0] + head * p->lse_stride[1]] =
             md[1] == 0 ? -INFINITY : md[0] + log2f(md[1]);
-#define STORE_OUT(DTYPE) \
+#define STORE_OUT(DTYPE)                                                       \
     store_out(out, DTYPE, o, md[1], p->v_scale, p->shape.head_dim_vo)
     FOR_DTYPE(p->shape.dtype_out, STORE_OUT);
 #undef STORE_OUT
@@ -227,8 +228,8 @@ static void finish_row(const attention_work *w, int32_t r, int32_t kv_head,
         write_row(p, item->row_begin + r, kv_head, md, o);
         return;
     }
-    const int64_t at = item->partial
-        + (int64_t)(kv_head - item->kv_head) * w->n_rows + r;
+    const int64_t at =
+        item->partial + (int64_t)(kv_head - item->kv_head) * w->n_rows + r;
 
     memcpy(p->partial_md + 2 * at, md, 2 * sizeof(float));
     memcpy(p->partial_o + at * n, o, (size_t)n * sizeof(float));
@@ -241,7 +242,7 @@ static void merge_pieces(const fli_attention_params *p,
     const int32_t n_rows = merge->row_end - merge->row_begin;
 
     for (int32_t i = 0; i < merge->n_kv_heads * n_rows; i++) {
-        float md[2] = {-INFINITY, 0}, o[MAX_HEAD_DIM];
+        float md[2] = { -INFINITY, 0 }, o[MAX_HEAD_DIM];
 
         for (int32_t s = 0; s < merge->n_sources; s++) {
             const int64_t at = (int64_t)p->sources[merge->source + s] + i;
@@ -251,8 +252,8 @@ static void merge_pieces(const fli_attention_params *p,
         }
         if (md[1] == 0)
             memset(o, 0, (size_t)n * sizeof(float));
-        write_row(p, merge->row_begin + i % n_rows,
-                  merge->kv_head + i / n_rows, md, o);
+        write_row(p, merge->row_begin + i % n_rows, merge->kv_head + i / n_rows,
+                  md, o);
     }
 }
 
@@ -263,8 +264,7 @@ static void arrive(const fli_attention_params *p, const fli_work_item *item)
         const fli_merge_item *merge = &p->merges[item->merge + i];
         int32_t *counter = &p->counters[merge->counter];
 
-        if (__atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL)
-            < merge->n_sources)
+        if (__atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL) < merge->n_sources)
             continue;
         merge_pieces(p, merge);
         __atomic_store_n(counter, 0, __ATOMIC_RELAXED);

@@ -98,6 +98,18 @@ INLINE vf v_select(vi mask, vf a, vf b)
 #endif
 }
 
+/* Is any lane of a mask set? */
+INLINE int v_any(vi mask)
+{
+#if VL == 8
+    return _mm256_movemask_ps((vf)mask) != 0;
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((vf)mask) != 0;
+#else
+    return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
+#endif
+}
+
 /* a * b + c, rounded once where the ISA has it. */
 INLINE vf v_fma(vf a, vf b, vf c)
 {
