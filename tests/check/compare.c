@@ -8,14 +8,16 @@
  * text in float: what float arithmetic costs in this very case is measured, not
  * guessed.
  *
- * Now and then a short row of plain is right to the last bit by luck, which says
- * nothing of another order of the same sum.  So for f32 outputs plain runs once
- * more rounding up and once rounding down, which is never lucky: n roundings are
- * off by about n ulp that way, to nearest by about sqrt(n), and a large factor
- * behind them magnifies both.  A row's |plain - ref| counts as no less than
+ * Now and then a short row of plain is right to the last bit by luck, which
+ * says nothing of another order of the same sum.  So for f32 outputs plain runs
+ * once more rounding up and once rounding down, which is never lucky: n
+ * roundings are off by about n ulp that way, to nearest by about sqrt(n), and a
+ * large factor behind them magnifies both.  A row's |plain - ref| counts as no
+ * less than
  *
  *   one_way * max over the tensor's rows (to nearest / one_way), nor
- *   sqrt(one_way), in ulps, for tensors of a row or two
+ *   one_way, in a tensor of less than 16 elements, nor
+ *   sqrt(one_way), in ulps
  *
  * where one_way is the greatest difference of the row when rounding one way.
  * f16 and bf16 outputs are coarser than such luck.
@@ -30,7 +32,10 @@
 
 #include "flicheck.h"
 
-enum { MAX_ROWS = 4 }; /* ref and three of plain */
+enum {
+    MAX_ROWS = 4, /* ref and three of plain */
+    FEW = 16      /* elements that may all be lucky at once */
+};
 
 check_spread check_measure(const double *ref, const double *plain, int n_plain,
                            int64_t n)
@@ -161,7 +166,9 @@ static void compare_item(verdict *v)
     const size_t n = (size_t)view->shape[view->ndim - 1];
 
     v->rows = check_xalloc(MAX_ROWS * sizeof(*v->rows) * n);
-    if (!is_exact(&v->item->spec))
+    if (check_n_rows(view) * (int64_t)n < FEW)
+        v->ratio = 1;
+    else if (!is_exact(&v->item->spec))
         for (int64_t r = 0; r < check_n_rows(view); r++)
             v->ratio = fmax(v->ratio, check_ratio(measure_row(v, r)));
     for (int64_t r = 0; r < check_n_rows(view); r++)

@@ -434,28 +434,38 @@ typedef struct {
     int32_t n_heads;
 } stream_walk;
 
-/* Head `turn` prefetches its share of the block at t: the heads of tokens in
- * the order that memory has under NHD. */
-INLINE void stream_ahead(const attention_work *w, const stream_walk *walk,
-                         const stream_ring *ring, int32_t t, int32_t turn,
-                         stream_block *b)
-{
-    const int32_t begin = turn * STREAM_TOKENS;
-    int32_t slot = ring_slot(w, t + begin / walk->n_heads);
-    int32_t head = begin % walk->n_heads;
-    const char *k = walk->k + head * walk->k_head_bytes;
-    const char *v = walk->v + head * walk->v_head_bytes;
+/* The next row of K and V to prefetch. */
+typedef struct {
+    int32_t slot, head;
+} stream_cursor;
 
-    for (int32_t i = 0; i < STREAM_TOKENS; i++) {
-        b->k_next[i] = k + ring->k_at[slot];
-        b->v_next[i] = v + ring->v_at[slot];
-        k += walk->k_head_bytes;
-        v += walk->v_head_bytes;
-        if (++head == walk->n_heads) {
-            head = 0;
-            k = walk->k;
-            v = walk->v;
-            slot++;
+/* A head's share of the block to prefetch: as many rows as it has tokens, but
+ * the heads of a token one after the other, which under NHD is the order of
+ * memory. */
+INLINE void stream_ahead(const stream_walk *walk, const stream_ring *ring,
+                         stream_cursor *at, stream_block *b)
+{
+    if (walk->n_heads == 1) {
+        for (int32_t i = 0; i < STREAM_TOKENS; i++) {
+            b->k_next[i] = walk->k + ring->k_at[at->slot + i];
+            b->v_next[i] = walk->v + ring->v_at[at->slot + i];
+        }
+        return;
+    }
+    for (int32_t i = 0; i < STREAM_TOKENS;) {
+        const int32_t n =
+            (int32_t)min64(STREAM_TOKENS - i, walk->n_heads - at->head);
+        const char *k = walk->k + ring->k_at[at->slot];
+        const char *v = walk->v + ring->v_at[at->slot];
+
+        for (int32_t h = at->head; h < at->head + n; h++, i++) {
+            b->k_next[i] = k + h * walk->k_head_bytes;
+            b->v_next[i] = v + h * walk->v_head_bytes;
+        }
+        at->head += n;
+        if (at->head == walk->n_heads) {
+            at->head = 0;
+            at->slot++;
         }
     }
 }
@@ -503,6 +513,8 @@ static void stream_heads(const attention_work *w, const stream_walk *walk,
         const int32_t next =
             b.t < w->end - STREAM_AHEAD ? b.t + STREAM_AHEAD : b.t;
 
+        stream_cursor ahead = { .slot = ring_slot(w, next) };
+
         ring_advance(w, &ring, b.t);
         b.n = (int32_t)min64(STREAM_TOKENS, w->end - b.t);
         b.k_at = ring.k_at + ring_slot(w, b.t);
@@ -510,7 +522,7 @@ static void stream_heads(const attention_work *w, const stream_walk *walk,
         for (int32_t h = 0; h < walk->n_heads; h++) {
             b.k = walk->k + h * walk->k_head_bytes;
             b.v = walk->v + h * walk->v_head_bytes;
-            stream_ahead(w, walk, &ring, next, h, &b);
+            stream_ahead(walk, &ring, &ahead, &b);
             stream_rows(w, &b, b.t < all_lo || b.t + b.n > all_hi,
                         state + h * head_state);
         }

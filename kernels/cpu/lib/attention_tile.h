@@ -83,7 +83,7 @@ static int64_t tile_layout(attention_tile *a, const fli_attention_shape *shape,
     part[5].buffer = &a->total;
     part[5].n = TILE_ROWS * a->pitch_o;
     for (int i = 0; i < 6; i++) {
-        *part[i].buffer = (float *)(scratch + at);
+        *part[i].buffer = scratch ? (float *)(scratch + at) : NULL;
         at += (part[i].n * (int64_t)sizeof(float) + 63) & ~(int64_t)63;
     }
     return at;

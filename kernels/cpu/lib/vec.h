@@ -68,14 +68,14 @@ typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
 
 /* Instantiates CALL(DTYPE), a statement, for a float dtype known at run time. */
-#define FOR_DTYPE(dtype, CALL)                              \
-    do {                                                    \
-        if ((dtype) == FLI_ABI_F32)                         \
-            CALL(FLI_ABI_F32);                              \
-        else if ((dtype) == FLI_ABI_BF16)                   \
-            CALL(FLI_ABI_BF16);                             \
-        else                                                \
-            CALL(FLI_ABI_F16);                              \
+#define FOR_DTYPE(dtype, CALL)                                                 \
+    do {                                                                       \
+        if ((dtype) == FLI_ABI_F32)                                            \
+            CALL(FLI_ABI_F32);                                                 \
+        else if ((dtype) == FLI_ABI_BF16)                                      \
+            CALL(FLI_ABI_BF16);                                                \
+        else                                                                   \
+            CALL(FLI_ABI_F16);                                                 \
     } while (0)
 
 INLINE vf v_set(float x)
@@ -85,7 +85,7 @@ INLINE vf v_set(float x)
 
 INLINE vi v_seti(int32_t x)
 {
-    return (vi){0} + x;
+    return (vi){ 0 } + x;
 }
 
 /* mask ? a : b, mask being all ones or all zeros in each lane. */
@@ -147,8 +147,8 @@ INLINE vf v_min(vf a, vf b)
 INLINE float v_sum(vf a)
 {
 #if VL == 8
-    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a),
-                                _mm256_extractf128_ps(a, 1));
+    const __m128 b =
+        _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 #else
     const vf b = a;
 #endif
@@ -177,7 +177,7 @@ INLINE vf v_sums(const vf x[VL])
     for (int i = 0; i < 2; i++)
         quad[i] = _mm256_hadd_ps(pair[2 * i], pair[2 * i + 1]);
     return _mm256_permute2f128_ps(quad[0], quad[1], 0x20)
-        + _mm256_permute2f128_ps(quad[0], quad[1], 0x31);
+           + _mm256_permute2f128_ps(quad[0], quad[1], 0x31);
 #else
     vf sums;
 
@@ -199,9 +199,9 @@ INLINE vf v_max_apart(vf x, int n)
         x = v_max(x, _mm256_permute_ps(x, 0xb1));
 #else
     if (n <= 2)
-        x = v_max(x, (vf){x[2], x[3], x[0], x[1]});
+        x = v_max(x, (vf){ x[2], x[3], x[0], x[1] });
     if (n <= 1)
-        x = v_max(x, (vf){x[1], x[0], x[3], x[2]});
+        x = v_max(x, (vf){ x[1], x[0], x[3], x[2] });
 #endif
     return x;
 }
@@ -235,7 +235,7 @@ INLINE void v_transpose(vf x[VL])
     vf y[4];
 
     for (int i = 0; i < 4; i++)
-        y[i] = (vf){x[0][i], x[1][i], x[2][i], x[3][i]};
+        y[i] = (vf){ x[0][i], x[1][i], x[2][i], x[3][i] };
     for (int i = 0; i < 4; i++)
         x[i] = y[i];
 #endif
@@ -342,7 +342,7 @@ INLINE size_t v_dtype_bytes(int32_t dtype)
 INLINE vf v_load_part(const void *data, int32_t dtype, int64_t i, int64_t n)
 {
     const size_t bytes = v_dtype_bytes(dtype);
-    vf part = {0};
+    vf part = { 0 };
 
     memcpy(&part, (const char *)data + i * (int64_t)bytes, (size_t)n * bytes);
     return v_load(&part, dtype, 0);
