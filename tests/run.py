@@ -65,8 +65,10 @@ class Suite:
 
 def build(directory, *targets, tier="test"):
     options, compiler = BUILDS[directory]
+    # gcc warns of what its sanitizers' own code could do
+    werror = f"-Dwerror={str(directory != 'build-asan-gcc').lower()}"
     return Suite(" ".join([f"{directory}: -Werror", *targets]),
-                 f"{PYTHON} tools/build {directory} -Dtests=true -Dwerror=true "
+                 f"{PYTHON} tools/build {directory} -Dtests=true {werror} "
                  f"{options} {' '.join(targets)}", tier=tier, timeout=600,
                  alone=True, CC=compiler)
 
