@@ -1,82 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A small LLM engine on the public API of FlashInfer-C: this header is its map.
  *
- *   main.c      the command line; prompts of a file
+ *   main.c      the command line
  *   lines.c     the JSON Lines protocol
- *   view.c      what a person sees: a line a request
+ *   view.c      prompts of a file, and what a person sees of them
  *   sched.c     continuous batching, chunked prefill, admission
  *   pages.c     pages of the KV cache and the tree of shared prefixes
  *   step.c      one forward pass over the rows of a step: all calls of fli_*
- *   model.c     weights in the form that step.c wants
+ *   model.c     config.json, and weights in the form that step.c wants
  *   weights.c   safetensors files
- *   config.c    config.json
- *   fields.c    tables of members: of config.json, requests, the command line
+ *   base.c      failing, memory, members of JSON
  *
- * A function that can fail returns false and leaves one sentence in *e. */
+ * What the engine cannot work with ends it: die.  What is wrong with a request or
+ * another JSON object is noted, and looked at when all of it has been read.  The
+ * engine has one thread; the library has its own. */
 #ifndef ENGINE_H
 #define ENGINE_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include <cJSON.h>
 #include <flashinfer/flashinfer.h>
 
-/* --- fields.c -------------------------------------------------------------- */
+/* --- base.c ---------------------------------------------------------------- */
 
-typedef struct error {
-    char text[600];
-} error;
+/* Prints the sentence and ends; main.c has it. */
+_Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format,
+                                                         ...);
+/* The first sentence that was noted since it was emptied. */
+extern char failure[512];
+__attribute__((format(printf, 1, 2))) void note(const char *format, ...);
+void must(fli_status status); /* die, if the library failed */
+double now(void);             /* seconds */
 
-__attribute__((format(printf, 2, 3))) bool fail(error *e, const char *format,
-                                                ...);
+/* n * size bytes of zeros that belong to *memory, which begins as NULL, until
+ * give_back. */
+void *take(void **memory, int64_t n, size_t size);
+void give_back(void **memory);
 
-enum { MAX_IDS = 16 };
+typedef struct range {
+    double low, high;
+} range;
 
-typedef struct ids {
-    int32_t n, at[MAX_IDS];
-} ids;
-
-/* What a member is: int64_t, double, bool, const char *, ids. */
-enum { INTEGER, NUMBER, FLAG, TEXT, IDS };
-
-typedef struct field {
-    const char *name;
-    int kind;
-    size_t offset;    /* of the member */
-    double low, high; /* of what it may be */
-    const char *help;
-} field;
-
-/* object[name], NULL where it is absent or null. */
+/* Members of a JSON object, noting what is wrong with them.  One that is absent
+ * or null is `absent`, unless that is a number below the range. */
 const cJSON *json_get(const cJSON *object, const char *name);
-/* Token ids below vocab, a number or an array of at most max. */
-bool read_ids(const cJSON *item, const char *name, int64_t vocab, int32_t max,
-              int32_t *out, int32_t *n, error *e);
-/* Reads the members of *out that the table lists, up to a name of NULL.  One that
- * json lacks stays, as the default; it must be >= low, or json must have it. */
-bool read_fields(const field *table, void *out, const cJSON *json, error *e);
-/* The row for a name in which - stands for _. */
-const field *find_field(const field *table, const char *name);
-bool set_field(const field *f, void *out, const char *text, error *e);
-
-/* --- config.c -------------------------------------------------------------- */
-
-typedef struct config {
-    int64_t hidden, intermediate, vocab, n_layers;
-    int64_t n_qo_heads, n_kv_heads, head_dim;
-    int64_t max_positions, window, bos;
-    ids eos;
-    double eps, theta, rope_scale, low_freq, high_freq, old_context;
-    bool llama31, tied, qkv_bias, o_bias, mlp_bias;
-    fli_dtype dtype; /* of the checkpoint */
-    /* while it is read: */
-    const char *activation, *dtype_name, *rope_type;
-    double partial;
-    bool use_window;
-} config;
-
-/* Both dialects of config.json; refuses what step.c would not compute. */
-bool config_read(config *c, const cJSON *json, error *e);
+double get_number(const cJSON *object, const char *name, range r,
+                  double absent);
+int64_t get_integer(const cJSON *object, const char *name, range r,
+                    int64_t absent);
+bool get_flag(const cJSON *object, const char *name, bool absent);
+const char *get_text(const cJSON *object, const char *name, const char *absent);
+/* Token ids below vocab: none, a number or an array. */
+const cJSON *get_ids(const cJSON *object, const char *name, int64_t vocab);
+bool has_id(const cJSON *ids, int32_t id);
+/* As the library, safetensors or config.json call it. */
+fli_dtype dtype_named(const char *name);
 
 /* --- weights.c ------------------------------------------------------------- */
 
@@ -84,28 +64,21 @@ typedef struct weights {
     const char *dir;
     cJSON *index; /* NULL: one file */
     struct shard *shards;
-    int32_t n_shards;
+    void *memory;
 } weights;
 
-typedef struct stored {
-    const char *data; /* in the mapped file; aligned to nothing */
-    size_t bytes;
-    fli_dtype dtype;
-} stored;
-
 /* A JSON file of a model folder; the caller deletes it. */
-cJSON *weights_json(const char *dir, const char *file, error *e);
-bool weights_open(weights *w, const char *dir, error *e);
+cJSON *weights_json(const char *dir, const char *file);
+void weights_open(weights *w, const char *dir);
 void weights_close(weights *w);
-/* The tensor called name, which must be [n0, n1] ([n0] where n1 is 0). */
-bool weights_find(weights *w, const char *name, int64_t n0, int64_t n1,
-                  stored *out, error *e);
+/* Finds the tensor called name, of the ndim and shape of *t, and sets t->dtype
+ * and t->data, which is in the mapped file and aligned to nothing. */
+void weights_find(weights *w, const char *name, fli_tensor *t);
 
 /* --- model.c --------------------------------------------------------------- */
 
 typedef struct linear {
     fli_tensor packed, bias;
-    int64_t n, k;
 } linear;
 
 typedef struct layer {
@@ -114,22 +87,29 @@ typedef struct layer {
 } layer;
 
 typedef struct model {
-    config config;
+    /* of config.json */
+    cJSON *json;
+    const cJSON *eos; /* ids */
+    int64_t hidden, intermediate, vocab, n_layers, max_positions, bos;
+    int64_t n_qo_heads, n_kv_heads, head_dim;
+    int64_t q_width,
+        kv_width; /* n_qo_heads * head_dim, n_kv_heads * head_dim */
+    double eps, theta, rope_factor, low_freq, high_freq, old_context;
+    bool llama31, tied, qkv_bias, o_bias, mlp_bias;
+
     fli_context *ctx;
-    fli_dtype dtype; /* of activations, KV cache, norms and embedding */
-    char *embedding; /* [vocab, hidden] */
-    fli_tensor norm; /* [hidden] */
+    fli_dtype dtype;            /* of weights, activations and KV cache */
+    fli_tensor embedding, norm; /* [vocab, hidden], [hidden] */
     linear lm_head;
     layer *layers;
     int64_t n_parameters;
-    void **owned; /* all memory of the above */
-    int32_t n_owned;
+    weights files;   /* while it is loaded, as the next */
+    char prefix[32]; /* of the names of tensors */
+    void *memory;
 } model;
 
-/* Loads a Hugging Face folder for ctx; dtype 0 is the checkpoint's.  On failure
- * nothing is left to free.  ctx must outlive m. */
-bool model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype,
-                error *e);
+/* Loads a Hugging Face folder for ctx; dtype 0 is the checkpoint's. */
+void model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype);
 void model_free(model *m);
 
 /* --- pages.c --------------------------------------------------------------- */
@@ -137,22 +117,19 @@ void model_free(model *m);
 enum { NONE = -1 };
 
 typedef struct page {
-    int32_t refs;                   /* requests that hold it */
-    int32_t before, after;          /* in the list of pages nobody holds */
-    int32_t parent, child, sibling; /* in the prefix tree */
+    int32_t n_holders, before, after; /* in the list of pages nobody holds */
+    int32_t parent, child, sibling;   /* in the prefix tree */
 } page;
 
 typedef struct pages {
     page *at;        /* [n + 1]; at[n] heads the list and is the tree's root */
     int32_t *tokens; /* [n, page_size] what the pages of the tree hold */
-    int32_t n, page_size;
-    int32_t n_unused; /* pages nobody holds */
-    int32_t n_shared; /* pages that several hold */
+    int32_t n, page_size, n_unused, n_shared; /* nobody, several hold it */
+    void *memory;
 } pages;
 
-bool pages_create(pages *p, int32_t n, int32_t page_size);
-void pages_free(pages *p);
-int32_t pages_take(pages *p); /* an empty page, held once; NONE: all are held */
+void pages_create(pages *p, int32_t n, int32_t page_size);
+int32_t pages_take(pages *p); /* an empty page, held once; n_unused is not 0 */
 void pages_hold(pages *p, int32_t id);
 void pages_release(pages *p, int32_t id);
 /* The page below parent that holds page_size tokens, or NONE. */
@@ -170,10 +147,10 @@ typedef struct options {
     const char *logits; /* file for the logits of every prompt token, or NULL */
 } options;
 
-/* The rows of a step.  The scheduler fills the first part. */
 typedef struct step {
     const model *m;
     options options;
+    /* what the scheduler fills in */
     int32_t n_requests, n_rows, n_samples;
     int32_t q_indptr[MAX_BATCH + 1], kv_len[MAX_BATCH];
     int32_t page_indptr[MAX_BATCH + 1], *page_indices;
@@ -182,25 +159,22 @@ typedef struct step {
     float temperatures[MAX_BATCH], top_ps[MAX_BATCH], min_ps[MAX_BATCH];
     int32_t top_ks[MAX_BATCH];
     int64_t seeds[MAX_BATCH], offsets[MAX_BATCH];
-
-    int32_t sampled[MAX_BATCH]; /* results, as logits [n_samples, vocab] */
+    /* results */
+    int32_t sampled[MAX_BATCH];
     bool valid[MAX_BATCH];
-    float *logits;
-    double plan_seconds, imbalance;
-
+    float *logits; /* [n_samples, vocab] */
+    double imbalance;
+    /* scratch */
     int32_t *batch_indices, *positions;        /* [n_rows] */
     char *x, *h, *qkv, *heads, *gate_up, *mlp; /* [n_rows, ..] */
     char *kv; /* [layers][k, v][pages][tokens][heads][d] */
     fli_attention *attention;
-    void *workspace;
-    char *memory; /* of all arrays */
-    double bytes;
+    void *workspace, *memory;
 } step;
 
-bool step_create(step *s, const model *m, const options *o, error *e);
+void step_create(step *s, const model *m, const options *o);
 void step_free(step *s);
-bool step_run(step *s, error *e);
-double now(void); /* seconds */
+void step_run(step *s);
 
 /* --- sched.c --------------------------------------------------------------- */
 
@@ -208,74 +182,64 @@ double now(void); /* seconds */
 typedef struct params {
     int64_t max_new, top_k, seed;
     double temperature, top_p, min_p;
-    ids stop;
     bool stream;
 } params;
 
-extern const field param_fields[];
-
 typedef struct request {
-    cJSON *id;
+    cJSON *json; /* its line, or NULL */
     params params;
-    int32_t *tokens; /* the prompt, then what was generated */
-    int32_t n_prompt, n_tokens;
+    int32_t *tokens; /* the prompt, then room for params.max_new */
+    int32_t n_prompt, n_tokens, n_cached; /* cached: of the prompt */
     const char *finish; /* "stop", "length", "error"; NULL: not yet */
-    error error;
-    double seconds;   /* its start; when it is finished, what it took */
-    int32_t n_cached; /* tokens of the prompt found in the cache */
-
-    struct request *next;   /* the scheduler's */
-    int32_t n_done, n_rows; /* tokens in the KV cache; rows of the step */
-    int32_t *table, n_table, n_published, node; /* pages; the last published */
-    int64_t logits_row; /* its first row in the file of logits */
+    char error[sizeof(failure)];
+    double seconds; /* its start; when it is finished, what it took */
+    void *memory;
+    /* the scheduler's */
+    struct request *next;
+    int32_t n_done, n_rows, sample; /* tokens in the KV cache; of the step */
+    int32_t *table, n_table,
+        n_pages;               /* the pages it holds; how many it needs */
+    int32_t n_published, node; /* pages in the prefix tree, the last of them */
+    int64_t logits_row;        /* its first in the file of logits */
 } request;
 
-/* Who hears of tokens and of ends; the end hands the request back. */
-typedef struct listener {
-    void *user;
-    void (*on_token)(void *user, request *r);
-    void (*on_finish)(void *user, request *r);
-} listener;
-
 typedef struct totals {
-    int64_t requests, steps, prompt, cached, generated;
-    int64_t prefill_rows, decode_rows; /* of steps with prompts, of others */
-    double prefill_seconds, decode_seconds, plan_seconds, imbalance;
+    double requests, steps, prompt_tokens, cached_tokens, generated_tokens;
+    double prefill_rows, prefill_seconds; /* of steps with pieces of prompts */
+    double decode_rows, decode_seconds;   /* of others */
+    double imbalance, begin;
     int32_t pages_used, pages_shared; /* at most, at once */
-    double begin;
 } totals;
 
 typedef struct scheduler {
     const model *m;
     options options;
-    listener listener;
     pages pages;
     step step;
-    request *waiting, *last_waiting, *running[MAX_BATCH];
+    request *waiting, **last_waiting, *running[MAX_BATCH];
     int32_t n_running;
-    int32_t promised; /* pages that running requests will still take */
-    int logits_file;
+    FILE *logits;
     int64_t logits_rows;
     totals totals;
+    /* Hears of each new token, and of each end: then r->finish is set, and r is
+     * the listener's again. */
+    void (*tell)(void *listener, request *r);
+    void *listener;
 } scheduler;
 
-bool sched_create(scheduler *s, const model *m, const options *o, error *e);
-void sched_free(scheduler *s);
-/* Takes r, which may finish (with an error) at once. */
+void sched_create(scheduler *s, const model *m, const options *o);
+/* Takes r, which finishes at once if anything is noted. */
 void sched_submit(scheduler *s, request *r);
-void sched_finish(scheduler *s, request *r, const char *finish);
 bool sched_idle(const scheduler *s);
-bool sched_step(scheduler *s, error *e);
-void request_free(request *r);
+void sched_step(scheduler *s);
+void request_clear(request *r);
 
-/* --- lines.c --------------------------------------------------------------- */
+/* --- lines.c, view.c ------------------------------------------------------- */
 
+params params_read(const cJSON *json, const params *absent);
 /* Serves the requests of stdin until it ends, and writes the summary. */
-bool lines_serve(scheduler *s, const params *defaults, error *e);
-
-/* --- view.c ---------------------------------------------------------------- */
-
-/* Serves n requests, shows them and the summary. */
-bool view_serve(scheduler *s, request **requests, int32_t n, error *e);
+void lines_serve(scheduler *s, const params *defaults);
+/* Serves the lines of a file as prompts of bytes, shows them and the summary. */
+void view_serve(scheduler *s, const params *defaults, const char *file);
 
 #endif

@@ -1,218 +1,230 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model folder in the form that step.c wants: q, k and v as one matrix, gate
- * and up as another, every matrix packed for the context's kernels; norms and
- * embedding in the dtype of the activations. */
-#include <stdio.h>
-#include <stdlib.h>
+/* A Hugging Face folder in the form that step.c wants.  config.json is read in
+ * the dialects of transformers 4 and 5: rope_theta and rope_scaling, or
+ * rope_parameters; torch_dtype, or dtype.  All weights are cast to the dtype of
+ * the activations; q, k and v become one matrix, gate and up another, and every
+ * matrix is packed for the context's kernels. */
 #include <string.h>
 
 #include "engine.h"
 
-enum { MAX_NAME = 128, MAX_PARTS = 3 };
+/* They keep every product of two sizes far inside int64_t. */
+static const range size = { 1, 1 << 24 }, count = { 1, 1 << 12 };
+static const range positive = { 1e-30, 1e12 }, one = { 1, 1 };
 
-typedef struct loader {
-    model *m;
-    weights files;
-    error *e;
-} loader;
+static void read_sizes(model *m, const cJSON *json)
+{
+    m->hidden = get_integer(json, "hidden_size", size, 0);
+    m->intermediate = get_integer(json, "intermediate_size", size, 0);
+    m->vocab = get_integer(json, "vocab_size", size, 0);
+    m->max_positions = get_integer(json, "max_position_embeddings", size, 0);
+    m->n_layers = get_integer(json, "num_hidden_layers", count, 0);
+    m->n_qo_heads = get_integer(json, "num_attention_heads", count, 0);
+    m->n_kv_heads =
+        get_integer(json, "num_key_value_heads", count, m->n_qo_heads);
+    m->head_dim =
+        get_integer(json, "head_dim", count, m->hidden / m->n_qo_heads);
+    m->q_width = m->n_qo_heads * m->head_dim;
+    m->kv_width = m->n_kv_heads * m->head_dim;
+    if (m->n_qo_heads % m->n_kv_heads)
+        note("num_attention_heads is %lld, expected a multiple of "
+             "num_key_value_heads (%lld)",
+             (long long)m->n_qo_heads, (long long)m->n_kv_heads);
+    m->bos = get_integer(json, "bos_token_id",
+                         (range){ 0, (double)m->vocab - 1 }, 0);
+    m->eos = get_ids(json, "eos_token_id", m->vocab);
+    m->eps = get_number(json, "rms_norm_eps", positive, 1e-6);
+    m->tied = get_flag(json, "tie_word_embeddings", false);
+    m->mlp_bias = get_flag(json, "mlp_bias", false);
+    m->o_bias = get_flag(json, "attention_bias", false);
+    m->qkv_bias |= m->o_bias;
+}
 
-/* Tensors that are stacked: their names without the kind, and their rows. */
+static void read_rope(model *m, const cJSON *json)
+{
+    const cJSON *rope = json_get(json, "rope_parameters");
+
+    rope = rope ? rope : json_get(json, "rope_scaling");
+    const char *type =
+        get_text(rope, "rope_type", get_text(rope, "type", "default"));
+
+    m->theta = get_number(json, "rope_theta", positive, 1e4);
+    m->theta = get_number(rope, "rope_theta", positive, m->theta);
+    get_number(json, "partial_rotary_factor", one, 1);
+    get_number(rope, "partial_rotary_factor", one, 1);
+    m->llama31 = !strcmp(type, "llama3");
+    if (!m->llama31 && strcmp(type, "default"))
+        note("rope_type is %.64s, expected default or llama3", type);
+    if (!m->llama31)
+        return;
+    m->rope_factor = get_number(rope, "factor", positive, 0);
+    m->low_freq = get_number(rope, "low_freq_factor", positive, 0);
+    m->high_freq = get_number(rope, "high_freq_factor", positive, 0);
+    m->old_context =
+        get_number(rope, "original_max_position_embeddings", positive, 0);
+    if (m->low_freq >= m->high_freq)
+        note("low_freq_factor is %g, expected less than high_freq_factor (%g)",
+             m->low_freq, m->high_freq);
+}
+
+/* Refuses what step.c would not compute. */
+static void read_config(model *m, const cJSON *json)
+{
+    const cJSON *list = json_get(json, "architectures");
+    const cJSON *item = cJSON_IsArray(list) ? list->child : NULL;
+    const char *name = cJSON_IsString(item) ? item->valuestring : "missing";
+    const char *activation = get_text(json, "hidden_act", "silu");
+    const char *dtype =
+        get_text(json, "dtype", get_text(json, "torch_dtype", "float32"));
+
+    m->qkv_bias = !strcmp(name, "Qwen2ForCausalLM");
+    if (!m->qkv_bias && strcmp(name, "LlamaForCausalLM"))
+        note("architectures is %.64s, expected LlamaForCausalLM or "
+             "Qwen2ForCausalLM",
+             name);
+    if (strcmp(activation, "silu"))
+        note("hidden_act is %.64s, expected silu", activation);
+    if (get_flag(json, "use_sliding_window", false))
+        note("use_sliding_window is true, expected false");
+    if (json_get(json, "quantization_config"))
+        note("quantization_config is given, expected none");
+    if (!dtype_named(dtype))
+        note("dtype is %.64s, expected bfloat16, float16 or float32", dtype);
+    m->dtype = m->dtype ? m->dtype : dtype_named(dtype);
+    read_sizes(m, json);
+    read_rope(m, json);
+}
+
+enum { MAX_PARTS = 3 };
+
+/* Matrices of k columns, or vectors where k is 0, that are stacked. */
 typedef struct parts {
+    int64_t k;
     const char *name[MAX_PARTS];
     int64_t n[MAX_PARTS];
+    const char *kind; /* NULL: weight */
 } parts;
 
-static void *allocate(size_t bytes)
+/* out[] = t[], in the dtype of the model: the product with 1. */
+static void cast(model *m, fli_tensor t, void *out)
 {
-    return aligned_alloc(64, (bytes + 63) / 64 * 64);
-}
-
-/* Makes memory the model's, to be freed with it; NULL is a failure. */
-static bool keep(loader *l, void *memory)
-{
-    model *m = l->m;
-    void **owned = realloc(m->owned, (size_t)(m->n_owned + 1) * sizeof(*owned));
-
-    m->owned = owned ? owned : m->owned;
-    if (owned && memory)
-        return m->owned[m->n_owned++] = memory, true;
-    free(memory);
-    return fail(l->e, "out of memory");
-}
-
-/* The tensors of p one below the other: [sum of n, k], or [sum of n] where k is
- * 0, in fresh memory.  data is NULL on failure. */
-static fli_tensor stack(loader *l, const parts *p, const char *kind, int64_t k)
-{
-    stored found[MAX_PARTS] = { 0 };
-    char name[MAX_NAME];
-    int64_t n = 0;
-    size_t bytes = 0;
-    char *data = NULL;
-
-    for (int i = 0; i < MAX_PARTS && p->name[i]; i++) {
-        snprintf(name, sizeof(name), "%s.%s", p->name[i], kind);
-        if (!weights_find(&l->files, name, p->n[i], k, &found[i], l->e))
-            return (fli_tensor){ 0 };
-        if (found[i].dtype != found[0].dtype) {
-            fail(l->e, "%s is %s, expected %s as %s", name,
-                 fli_dtype_name(found[i].dtype), fli_dtype_name(found[0].dtype),
-                 p->name[0]);
-            return (fli_tensor){ 0 };
-        }
-        n += p->n[i];
-        bytes += found[i].bytes;
-    }
-    data = allocate(bytes);
-    if (!data)
-        fail(l->e, "out of memory: %zu bytes of weights", bytes);
-    bytes = 0;
-    for (int i = 0; data && i < MAX_PARTS && p->name[i]; i++) {
-        memcpy(data + bytes, found[i].data, found[i].bytes);
-        bytes += found[i].bytes;
-    }
-    l->m->n_parameters += n * (k ? k : 1);
-    return k ? fli_tensor_2d(data, NULL, found[0].dtype, n, k)
-             : fli_tensor_1d(data, NULL, found[0].dtype, n);
-}
-
-static bool load_linear(loader *l, linear *out, const parts *p, int64_t k,
-                        bool bias)
-{
-    fli_gemm_pack_args args = FLI_GEMM_PACK_ARGS_INIT;
-
-    *out = (linear){ .k = k };
-    if (bias) {
-        out->bias = stack(l, p, "bias", 0);
-        if (!out->bias.data || !keep(l, out->bias.data))
-            return false;
-    }
-    args.b = stack(l, p, "weight", k);
-    if (!args.b.data)
-        return false;
-    out->n = args.b.shape[0];
-    const size_t bytes =
-        fli_gemm_packed_bytes(l->m->ctx, args.b.dtype, out->n, k);
-
-    out->packed = fli_tensor_1d(bytes ? allocate(bytes) : NULL, NULL, FLI_U8,
-                                (int64_t)bytes);
-    args.packed = out->packed;
-    const bool ok = args.packed.data && !fli_gemm_pack(l->m->ctx, &args, NULL);
-
-    free(args.b.data);
-    if (ok)
-        return keep(l, out->packed.data);
-    free(out->packed.data);
-    return fail(l->e, "%s: %s", p->name[0],
-                bytes && !args.packed.data ? "out of memory"
-                                           : fli_last_error());
-}
-
-/* A tensor in the dtype of the activations.  A cast is a product with 1. */
-static bool load_cast(loader *l, fli_tensor *out, const char *name, int64_t n,
-                      int64_t k)
-{
-    static const float one = 1;
-    const parts p = { { name }, { n } };
+    static const float identity = 1;
+    const int64_t n = t.shape[0] * t.shape[1];
+    const size_t bytes = (size_t)n * fli_dtype_bytes(t.dtype);
+    void *scratch = NULL, *data = out;
     fli_gemm_args args = FLI_GEMM_ARGS_INIT;
 
-    *out = stack(l, &p, "weight", k);
-    if (!out->data || out->dtype == (int32_t)l->m->dtype)
-        return out->data && keep(l, out->data);
-    n *= k ? k : 1;
-    args.a = fli_tensor_2d(&one, NULL, FLI_F32, 1, 1);
-    args.b = fli_tensor_2d(out->data, NULL, out->dtype, n, 1);
-    args.out = fli_tensor_2d(allocate((size_t)n * fli_dtype_bytes(l->m->dtype)),
-                             NULL, l->m->dtype, 1, n);
-    const bool ok = args.out.data && !fli_gemm(l->m->ctx, &args, NULL);
-
-    free(out->data);
-    out->data = args.out.data;
-    out->dtype = l->m->dtype;
-    return keep(l, out->data)
-           && (ok || fail(l->e, "%s: %s", name, fli_last_error()));
+    if (t.dtype != (int32_t)m->dtype)
+        data = take(&scratch, 1, bytes);
+    memcpy(data, t.data, bytes); /* which is aligned to nothing */
+    args.a = fli_tensor_2d(&identity, NULL, FLI_F32, 1, 1);
+    args.b = fli_tensor_2d(data, NULL, (fli_dtype)t.dtype, n, 1);
+    args.out = fli_tensor_2d(out, NULL, m->dtype, 1, n);
+    if (data != out)
+        must(fli_gemm(m->ctx, &args, NULL));
+    give_back(&scratch);
 }
 
-static bool load_layer(loader *l, layer *out, int64_t index)
+/* The tensors of p one below the other: [sum of n, k], or [sum of n]. */
+static fli_tensor stack(model *m, const parts *p, void **memory)
 {
-    static const char *const names[] = {
-        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-        "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
-        "mlp.down_proj",    "input_layernorm",  "post_attention_layernorm",
-    };
-    enum { Q, K, V, O, GATE, UP, DOWN, NORM, MLP_NORM, N };
-    const config *c = &l->m->config;
-    const int64_t hidden = c->hidden, inner = c->intermediate;
-    const int64_t q = c->n_qo_heads * c->head_dim;
-    const int64_t kv = c->n_kv_heads * c->head_dim;
-    char name[N][MAX_NAME];
+    const int64_t k = p->k ? p->k : 1;
+    const size_t row = (size_t)k * fli_dtype_bytes(m->dtype);
+    fli_tensor found[MAX_PARTS];
+    char name[160];
+    int64_t n = 0;
 
-    for (int i = 0; i < N; i++)
-        snprintf(name[i], sizeof(name[i]), "model.layers.%d.%s", (int)index,
-                 names[i]);
-    const parts qkv = { { name[Q], name[K], name[V] }, { q, kv, kv } };
-    const parts o = { { name[O] }, { hidden } };
-    const parts gate_up = { { name[GATE], name[UP] }, { inner, inner } };
-    const parts down = { { name[DOWN] }, { hidden } };
+    for (int i = 0; i < MAX_PARTS && p->n[i]; n += p->n[i++]) {
+        found[i] = fli_tensor_2d(NULL, NULL, FLI_F32, p->n[i], k);
+        found[i].ndim = p->k ? 2 : 1;
+        snprintf(name, sizeof(name), "%s%s.%s", m->prefix, p->name[i],
+                 p->kind ? p->kind : "weight");
+        weights_find(&m->files, name, &found[i]);
+    }
+    char *data = take(memory, n, row), *to = data;
 
-    return load_cast(l, &out->attention_norm, name[NORM], hidden, 0)
-           && load_linear(l, &out->qkv, &qkv, hidden, c->qkv_bias)
-           && load_linear(l, &out->o, &o, q, c->o_bias)
-           && load_cast(l, &out->mlp_norm, name[MLP_NORM], hidden, 0)
-           && load_linear(l, &out->gate_up, &gate_up, hidden, c->mlp_bias)
-           && load_linear(l, &out->down, &down, inner, c->mlp_bias);
+    for (int i = 0; i < MAX_PARTS && p->n[i]; to += (size_t)p->n[i++] * row)
+        cast(m, found[i], to);
+    m->n_parameters += n * k;
+    return p->k ? fli_tensor_2d(data, NULL, m->dtype, n, k)
+                : fli_tensor_1d(data, NULL, m->dtype, n);
 }
 
-static bool load(loader *l)
+static linear load_linear(model *m, const parts *p, bool bias)
 {
-    static const char embedding[] = "model.embed_tokens";
-    model *m = l->m;
-    const config *c = &m->config;
-    const parts head = { { c->tied ? embedding : "lm_head" }, { c->vocab } };
-    fli_tensor table;
+    void *scratch = NULL;
+    linear out = { 0 };
+    parts vectors = *p;
+    fli_gemm_pack_args args = FLI_GEMM_PACK_ARGS_INIT;
 
-    m->layers = calloc((size_t)c->n_layers, sizeof(*m->layers));
-    if (!keep(l, m->layers)
-        || !load_cast(l, &table, embedding, c->vocab, c->hidden)
-        || !load_cast(l, &m->norm, "model.norm", c->hidden, 0)
-        || !load_linear(l, &m->lm_head, &head, c->hidden, false))
-        return false;
-    m->embedding = table.data;
-    m->n_parameters -= c->tied ? c->vocab * c->hidden : 0;
-    for (int64_t i = 0; i < c->n_layers; i++)
-        if (!load_layer(l, &m->layers[i], i))
-            return false;
-    return true;
+    vectors.k = 0;
+    vectors.kind = "bias";
+    if (bias)
+        out.bias = stack(m, &vectors, &m->memory);
+    args.b = stack(m, p, &scratch);
+    const size_t bytes =
+        fli_gemm_packed_bytes(m->ctx, m->dtype, args.b.shape[0], p->k);
+
+    args.packed =
+        fli_tensor_1d(take(&m->memory, 1, bytes), NULL, FLI_U8, (int64_t)bytes);
+    must(fli_gemm_pack(m->ctx, &args, NULL));
+    give_back(&scratch);
+    out.packed = args.packed;
+    return out;
 }
 
-bool model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype,
-                error *e)
+static void load_layer(model *m, layer *out)
 {
-    loader l = { .m = m, .e = e };
-    error reason;
+    const int64_t hidden = m->hidden, inner = m->intermediate;
+    const int64_t q = m->q_width, kv = m->kv_width;
+    const parts norm = { 0, { "input_layernorm" }, { hidden } };
+    const parts qkv = { hidden,
+                        { "self_attn.q_proj", "self_attn.k_proj",
+                          "self_attn.v_proj" },
+                        { q, kv, kv } };
+    const parts o = { q, { "self_attn.o_proj" }, { hidden } };
+    const parts mlp_norm = { 0, { "post_attention_layernorm" }, { hidden } };
+    const parts gate_up = { hidden,
+                            { "mlp.gate_proj", "mlp.up_proj" },
+                            { inner, inner } };
+    const parts down = { inner, { "mlp.down_proj" }, { hidden } };
 
-    *m = (model){ .ctx = ctx };
-    cJSON *json = weights_json(dir, "config.json", e);
+    out->attention_norm = stack(m, &norm, &m->memory);
+    out->qkv = load_linear(m, &qkv, m->qkv_bias);
+    out->o = load_linear(m, &o, m->o_bias);
+    out->mlp_norm = stack(m, &mlp_norm, &m->memory);
+    out->gate_up = load_linear(m, &gate_up, m->mlp_bias);
+    out->down = load_linear(m, &down, m->mlp_bias);
+}
 
-    if (!json)
-        return false;
-    bool ok = config_read(&m->config, json, &reason);
+void model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype)
+{
+    *m = (model){ .ctx = ctx, .dtype = dtype };
+    m->json = weights_json(dir, "config.json");
+    read_config(m, m->json);
+    if (*failure)
+        die("%.64s/config.json: %s", dir, failure);
+    const int64_t hidden = m->hidden, vocab = m->vocab;
+    const parts embedding = { hidden, { "model.embed_tokens" }, { vocab } };
+    const parts norm = { 0, { "model.norm" }, { hidden } };
+    const parts head = { hidden, { "lm_head" }, { vocab } };
 
-    cJSON_Delete(json);
-    if (!ok)
-        return fail(e, "%.64s/config.json: %.400s", dir, reason.text);
-    m->dtype = dtype ? dtype : m->config.dtype;
-    ok = weights_open(&l.files, dir, e) && load(&l);
-    weights_close(&l.files);
-    if (!ok)
-        model_free(m);
-    return ok;
+    weights_open(&m->files, dir);
+    m->embedding = stack(m, &embedding, &m->memory);
+    m->norm = stack(m, &norm, &m->memory);
+    m->lm_head = load_linear(m, m->tied ? &embedding : &head, false);
+    m->n_parameters -= m->tied ? vocab * hidden : 0;
+    m->layers = take(&m->memory, m->n_layers, sizeof(*m->layers));
+    for (int i = 0; i < m->n_layers; i++) {
+        snprintf(m->prefix, sizeof(m->prefix), "model.layers.%d.", i);
+        load_layer(m, &m->layers[i]);
+    }
+    weights_close(&m->files);
 }
 
 void model_free(model *m)
 {
-    for (int32_t i = 0; i < m->n_owned; i++)
-        free(m->owned[i]);
-    free(m->owned);
-    *m = (model){ 0 };
+    weights_close(&m->files);
+    cJSON_Delete(m->json);
+    give_back(&m->memory);
 }

@@ -9,7 +9,6 @@
  * tree, least recently used first.  Whoever holds a page holds its parent, and
  * pages are let go last one first, so a child always stands before its parent and
  * the head of the list has no children: taking the head is the whole eviction. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
@@ -24,74 +23,54 @@ static void insert(pages *p, int32_t id, int32_t before)
     p->n_unused++;
 }
 
-static void withdraw(pages *p, int32_t id)
-{
-    const page *old = &p->at[id];
-
-    p->at[old->before].after = old->after;
-    p->at[old->after].before = old->before;
-    p->n_unused--;
-}
-
-bool pages_create(pages *p, int32_t n, int32_t page_size)
+void pages_create(pages *p, int32_t n, int32_t page_size)
 {
     *p = (pages){ .n = n, .page_size = page_size };
-    p->at = calloc((size_t)n + 1, sizeof(*p->at));
-    p->tokens = calloc((size_t)n * (size_t)page_size, sizeof(*p->tokens));
-    if (!p->at || !p->tokens) {
-        pages_free(p);
-        return false;
-    }
+    p->at = take(&p->memory, n + 1, sizeof(*p->at));
+    p->tokens = take(&p->memory, n, (size_t)page_size * sizeof(*p->tokens));
     p->at[n] = (page){ .before = n, .after = n, .child = NONE };
     for (int32_t i = 0; i < n; i++) {
         p->at[i] = (page){ .parent = NONE, .child = NONE, .sibling = NONE };
-        insert(p, i, p->at[n].before);
+        insert(p, i, n);
     }
-    return true;
-}
-
-void pages_free(pages *p)
-{
-    free(p->at);
-    free(p->tokens);
-    *p = (pages){ 0 };
-}
-
-static void remove_from_tree(pages *p, int32_t id)
-{
-    int32_t *link = &p->at[p->at[id].parent].child;
-
-    while (*link != id)
-        link = &p->at[*link].sibling;
-    *link = p->at[id].sibling;
-    p->at[id].parent = p->at[id].sibling = NONE;
 }
 
 int32_t pages_take(pages *p)
 {
     const int32_t id = p->at[p->n].after;
+    page *taken = &p->at[id];
 
-    if (id == p->n)
-        return NONE;
-    if (p->at[id].parent != NONE)
-        remove_from_tree(p, id);
+    if (taken->parent != NONE) {
+        int32_t *link = &p->at[taken->parent].child;
+
+        while (*link != id)
+            link = &p->at[*link].sibling;
+        *link = taken->sibling;
+        taken->parent = NONE;
+    }
     pages_hold(p, id);
     return id;
 }
 
 void pages_hold(pages *p, int32_t id)
 {
-    if (p->at[id].refs++ == 0)
-        withdraw(p, id);
-    p->n_shared += p->at[id].refs == 2;
+    page *held = &p->at[id];
+
+    if (held->n_holders++ == 0) {
+        p->at[held->before].after = held->after;
+        p->at[held->after].before = held->before;
+        p->n_unused--;
+    }
+    p->n_shared += held->n_holders == 2;
 }
 
 void pages_release(pages *p, int32_t id)
 {
-    p->n_shared -= p->at[id].refs == 2;
-    if (--p->at[id].refs > 0)
-        return;
-    insert(p, id, p->at[id].parent == NONE ? p->n : p->at[p->n].before);
+    const page *held = &p->at[id];
+
+    p->n_shared -= held->n_holders == 2;
+    if (--p->at[id].n_holders == 0)
+        insert(p, id, held->parent == NONE ? p->n : p->at[p->n].before);
 }
 
 int32_t pages_find(const pages *p, int32_t parent, const int32_t *tokens)

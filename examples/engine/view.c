@@ -1,126 +1,130 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a person sees: on a terminal every request a line that grows, with its
- * progress; elsewhere a line when a request is finished. */
-#include <stdio.h>
+/* What a person sees of the prompts of a file: on a terminal every request a line
+ * that grows, with its progress; elsewhere a line when a request is finished. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "engine.h"
 
-enum { BAR = 10, MARGIN = 17, FRAMES = 20 /* a second */ };
+enum { BAR = 10, MARGIN = 17, FOOT = 2, FRAMES = 20 /* a second */ };
 
 typedef struct view {
-    request **requests;
-    int32_t n;
-    bool terminal, drawn;
-    double drawn_at;
+    request *requests;
+    int32_t n, width; /* of the terminal; 0: there is none that holds n lines */
+    double drawn;     /* when */
 } view;
 
-/* Columns of the terminal, 0 where there is none that holds n lines. */
-static int32_t width_for(int32_t n)
+/* As much of the end of the text as the width holds, without the bos; what cannot
+ * be seen is a blank. */
+static void put_line(const view *v, const request *r)
 {
-    struct winsize size;
+    const int64_t most = r->params.max_new;
+    const int64_t done = r->finish ? most : r->n_tokens - r->n_prompt;
+    const int bar = (int)(done * BAR / most);
+    int32_t i = v->width ? r->n_tokens - (v->width - MARGIN) : 1;
 
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || size.ws_row < n + 4
-                   || size.ws_col < 2 * MARGIN
-               ? 0
-               : size.ws_col;
-}
-
-/* The tokens from `first` on as text of one line: what cannot be seen is a
- * blank; on a terminal the prompt is dim. */
-static void put_text(const request *r, int32_t first, bool terminal)
-{
-    if (terminal && first < r->n_prompt)
-        printf("\033[2m");
-    for (int32_t i = first; i < r->n_tokens; i++) {
-        const int32_t c = r->tokens[i];
-
-        if (terminal && i == r->n_prompt)
-            printf("\033[0m");
-        putchar(c > ' ' && c < 127 ? c : ' ');
-    }
-}
-
-static void put_line(const request *r, int32_t number, int32_t width)
-{
-    const int64_t done = r->finish ? BAR : r->n_tokens - r->n_prompt;
-    const int bar = (int)(done * BAR / (r->finish ? BAR : r->params.max_new));
-    const int32_t hidden = width ? r->n_tokens - (width - MARGIN) : 0;
-
-    printf("%2d  %.*s%.*s  ", number, bar, "##########", BAR - bar,
-           "----------");
-    if (r->error.text[0])
-        printf("%s", r->error.text);
-    else
-        put_text(r, hidden > 1 ? hidden : 1, width > 0); /* without the bos */
-    printf(width ? "\033[0m\033[K\n" : "\n");
-}
-
-static void draw(view *v)
-{
-    const int32_t width = width_for(v->n);
-
-    if (v->drawn)
-        printf("\033[%dA", v->n);
-    for (int32_t i = 0; i < v->n; i++)
-        put_line(v->requests[i], i + 1, width ? width : 2 * MARGIN);
-    fflush(stdout);
-    v->drawn = true;
-    v->drawn_at = now();
-}
-
-static void on_token(void *user, request *r)
-{
-    view *v = user;
-
-    (void)r;
-    if (v->terminal && now() - v->drawn_at > 1.0 / FRAMES)
-        draw(v);
-}
-
-static void on_finish(void *user, request *r)
-{
-    view *v = user;
-
-    for (int32_t i = 0; !v->terminal && i < v->n; i++)
-        if (v->requests[i] == r)
-            put_line(r, i + 1, 0);
-    if (v->terminal)
-        draw(v);
+    printf("%2d  %.*s%.*s  %s", (int)(r - v->requests) + 1, bar, "##########",
+           BAR - bar, "----------", r->error);
+    for (i = i > 1 ? i : 1; i < r->n_tokens && !*r->error; i++)
+        putchar(r->tokens[i] > ' ' && r->tokens[i] < 127 ? r->tokens[i] : ' ');
+    putchar('\n');
     fflush(stdout);
 }
 
-static void put_summary(const scheduler *s)
+static void tell(void *listener, request *r)
+{
+    const view *v = listener;
+
+    if (r->finish && !v->width)
+        put_line(v, r);
+}
+
+/* Its lines, of at most `width` columns. */
+static void put_summary(const scheduler *s, int width)
 {
     const totals *t = &s->totals;
-    const double steps = t->steps ? (double)t->steps : 1;
+    char lines[FOOT][200];
 
-    printf("prefill %.0f tok/s   decode %.0f tok/s   plan %.0f us a step, "
-           "imbalance %.2f   done in %.1f s\n",
-           (double)t->prefill_rows / (t->prefill_seconds + 1e-9),
-           (double)t->decode_rows / (t->decode_seconds + 1e-9),
-           1e6 * t->plan_seconds / steps, t->imbalance / steps,
-           now() - t->begin);
-    printf("at most %d of %d pages held, %d of them shared   %lld of %lld "
-           "prompt tokens cached   %lld tokens in %lld steps\n",
-           t->pages_used, s->pages.n, t->pages_shared, (long long)t->cached,
-           (long long)t->prompt, (long long)t->generated, (long long)t->steps);
+    snprintf(lines[0], sizeof(lines[0]),
+             "prefill %.0f tok/s   decode %.0f tok/s   plan imbalance %.2f   "
+             "%.0f tokens in %.1f s",
+             t->prefill_rows / (t->prefill_seconds + 1e-9),
+             t->decode_rows / (t->decode_seconds + 1e-9),
+             t->imbalance / fmax(t->steps, 1), t->generated_tokens,
+             now() - t->begin);
+    snprintf(lines[1], sizeof(lines[1]),
+             "at most %d of %d pages held, %d of them shared   %.0f of %.0f "
+             "prompt tokens cached",
+             t->pages_used, s->pages.n, t->pages_shared, t->cached_tokens,
+             t->prompt_tokens);
+    for (int i = 0; i < FOOT; i++)
+        printf("%.*s\n", width, lines[i]);
 }
 
-bool view_serve(scheduler *s, request **requests, int32_t n, error *e)
+/* Over what was drawn before. */
+static void draw(view *v, const scheduler *s)
 {
-    view v = { .requests = requests, .n = n, .terminal = width_for(n) > 0 };
-    bool ok = true;
+    if (v->drawn > 0)
+        printf("\033[%dA\033[J", v->n + FOOT);
+    for (int32_t i = 0; i < v->n; i++)
+        put_line(v, &v->requests[i]);
+    put_summary(s, sched_idle(s) ? INT32_MAX : v->width - 1);
+    v->drawn = now();
+}
 
-    printf("%d requests, %d pages of %d tokens\n\n", n, s->pages.n,
-           s->pages.page_size);
-    s->listener = (listener){ &v, on_token, on_finish };
-    for (int32_t i = 0; i < n; i++)
-        sched_submit(s, requests[i]);
-    while (ok && !sched_idle(s))
-        ok = sched_step(s, e);
-    if (ok)
-        put_summary(s);
-    return ok;
+static void read_prompts(view *v, const params *defaults, const char *path,
+                         int32_t bos)
+{
+    FILE *file = fopen(path, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+
+    if (!file)
+        die("%.400s: %s", path, strerror(errno));
+    while (getline(&line, &capacity, file) >= 0) {
+        const int32_t n = 1 + (int32_t)strcspn(line, "\r\n");
+        request *r = realloc(v->requests, (size_t)(v->n + 1) * sizeof(*r));
+
+        v->requests = r;
+        r += v->n;
+        *r = (request){ .params = *defaults, .n_prompt = n };
+        r->params.seed += v->n++;
+        r->tokens = take(&r->memory, n + r->params.max_new, sizeof(*r->tokens));
+        r->tokens[0] = bos;
+        for (int32_t i = 1; i < n; i++)
+            r->tokens[i] = (unsigned char)line[i - 1];
+    }
+    fclose(file);
+    free(line);
+}
+
+void view_serve(scheduler *s, const params *defaults, const char *file)
+{
+    view v = { 0 };
+    struct winsize size;
+
+    read_prompts(&v, defaults, file, (int32_t)s->m->bos);
+    if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col > 2 * MARGIN
+        && size.ws_row > v.n + FOOT)
+        v.width = size.ws_col;
+    s->tell = tell;
+    s->listener = &v;
+    for (int32_t i = 0; i < v.n; i++)
+        sched_submit(s, &v.requests[i]);
+    while (!sched_idle(s)) {
+        sched_step(s);
+        if (v.width && now() - v.drawn > 1.0 / FRAMES)
+            draw(&v, s);
+    }
+    if (v.width)
+        draw(&v, s);
+    else
+        put_summary(s, INT32_MAX);
+    for (int32_t i = 0; i < v.n; i++)
+        request_clear(&v.requests[i]);
+    free(v.requests);
 }

@@ -22,12 +22,14 @@ INLINE float merge_lse(const fli_merge_params *p, const merge_row *r, int64_t s)
 INLINE merge_row begin_row(const fli_merge_params *p, int64_t row, int64_t head)
 {
     merge_row r = {
-        .lse = p->lse + row * p->lse_stride[0] + head,
-        .v = row * p->v_stride[0] + head * p->v_stride[2],
         .out = row * p->v_out_stride[0] + head * p->v_out_stride[1],
         .m = -INFINITY,
     };
 
+    if (p->n_states == 0) /* v and lse have any strides, and no memory */
+        return r;
+    r.lse = p->lse + row * p->lse_stride[0] + head;
+    r.v = row * p->v_stride[0] + head * p->v_stride[2];
     for (int64_t s = 0; s < p->n_states; s++)
         r.m = merge_lse(p, &r, s) > r.m ? merge_lse(p, &r, s) : r.m;
     for (int64_t s = 0; s < p->n_states; s++)

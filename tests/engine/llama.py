@@ -74,8 +74,6 @@ def frequencies(config, head_dim):
     theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
     f = theta ** (-2.0 * np.arange(head_dim // 2) / head_dim)
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "linear":
-        return f / rope["factor"]
     if kind == "llama3":
         turns = rope["original_max_position_embeddings"] * f / (2 * math.pi)
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
@@ -100,7 +98,6 @@ def read_model(folder):
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=head_dim,
         eps=config.get("rms_norm_eps", 1e-6),
-        window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
         frequencies=frequencies(config, head_dim),
         vocab=config["vocab_size"],
     )
@@ -123,10 +120,7 @@ def attention(model, q, k, v):
     n, group = len(q), model.heads // model.kv_heads
     k, v = (np.repeat(x, group, 1).transpose(1, 0, 2) for x in (k, v))
     scores = q.transpose(1, 0, 2) @ k.transpose(0, 2, 1) / math.sqrt(model.head_dim)
-    row, column = np.arange(n)[:, None], np.arange(n)[None]
-    seen = column <= row
-    if model.window:
-        seen &= column > row - model.window
+    seen = np.arange(n)[None] <= np.arange(n)[:, None]
     p = softmax(np.where(seen, scores, -np.inf))
     return (p @ v).transpose(1, 0, 2).reshape(n, -1)
 

@@ -135,7 +135,7 @@ def test_data_at_odd_offsets_is_read(model, small):
 
 def test_no_files(model):
     (model / "model.safetensors").unlink()
-    refused(model, "no model.safetensors and no index of shards")
+    refused(model, f"{INDEX}: No such file or directory")
     (model / "config.json").unlink()
     refused(model, "config.json: No such file or directory")
 
@@ -177,7 +177,7 @@ def test_shard_names(sharded, file):
 @pytest.mark.parametrize("file", [5, None, {}, ["a.safetensors"], {"weight_map": {}}])
 def test_shard_types(sharded, file):
     remap(sharded, file)
-    refused(sharded, f"weight_map lacks {Q}")
+    refused(sharded, Q)
 
 
 def test_index_in_the_place_of_a_shard(sharded):
@@ -244,8 +244,9 @@ def test_config_sizes(tmp_path, model, name, value):
         ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "rope_type is dynamic"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope_type is longrope"),
         ({"rope_scaling": {"rope_type": 5}}, "rope_type is not a string"),
-        ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor is 0"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2}}, "rope_type is linear"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "factor is missing"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 0}}, "factor is 0"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor is missing"),
         ({"rope_theta": -1}, "rope_theta is -1"),
         ({"rope_theta": "big"}, "rope_theta is not a number"),
@@ -256,16 +257,13 @@ def test_config_sizes(tmp_path, model, name, value):
         ({"num_key_value_heads": 3}, "expected a multiple of num_key_value_heads (3)"),
         ({"num_key_value_heads": -2}, "num_key_value_heads is -2"),
         ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
-        ({"eos_token_id": 101}, "eos_token_id is 101"),
-        ({"eos_token_id": "x"}, "eos_token_id is not an array of token ids"),
+        ({"eos_token_id": 101}, "eos_token_id[0] is not a token id of 0 to 100"),
+        ({"eos_token_id": "x"}, "eos_token_id[0] is not a token id"),
         ({"eos_token_id": [1, -1]}, "eos_token_id[1] is not a token id"),
         ({"bos_token_id": 4000}, "bos_token_id is 4000"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings is not true or false"),
-        (
-            {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 9, "use_sliding_window": True,
-             "max_window_layers": 1},
-            "max_window_layers is given",
-        ),
+        ({"architectures": ["MistralForCausalLM"]}, "architectures is MistralForCausalLM"),
+        ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}, "use_sliding_window is true"),
     ],
 )  # fmt: skip
 def test_config_values(model, changes, sentence):

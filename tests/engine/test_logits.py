@@ -35,7 +35,6 @@ DIALECTS = {
         "without": ("rope_theta",),
         "rope_parameters": {**LLAMA3, "rope_theta": 2000.0},
     },
-    "linear": {"rope_scaling": {"type": "linear", "factor": 3.0}},
     "null_scaling": {"rope_scaling": None, "sliding_window": None},
     "no_head_dim": {"without": ("head_dim",), "hidden_size": 64},
     "no_kv_heads": {"without": ("num_key_value_heads",)},
@@ -51,7 +50,6 @@ DIALECTS = {
         "use_sliding_window": False,
         "max_window_layers": 1,
     },
-    "mistral": {"architectures": ["MistralForCausalLM"], "sliding_window": 7},
     "eos_list": {"eos_token_id": [2, 5]},
     "no_eps": {"without": ("rms_norm_eps",)},
     "f16": {"stored": "F16"},
@@ -135,7 +133,7 @@ def test_the_oracle_is_transformers(tmp_path, dialect):
     transformers = pytest.importorskip("transformers", reason="needs the Python package transformers")
     folder = harness.make_model(tmp_path / "m", **DIALECTS[dialect])
     config = json.loads((folder / "config.json").read_text())
-    kind = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Qwen2ForCausalLM": "qwen2"}
+    kind = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
     config["model_type"] = kind[config["architectures"][0]]
     (folder / "config.json").write_text(json.dumps(config))
     model = transformers.AutoModelForCausalLM.from_pretrained(

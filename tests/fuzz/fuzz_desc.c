@@ -134,6 +134,18 @@ static void back(arena *a, fli_tensor *t, int32_t below)
     t->data = memory - low;
 }
 
+/* 2^31 rows of nothing are legal, and take their time. */
+static void shorten_empty(fli_tensor *t)
+{
+    int empty = 0;
+
+    for (int i = 0; i < FLI_MAX_NDIM; i++)
+        empty |= i < t->ndim && t->shape[i] == 0;
+    for (int i = 0; empty && i < FLI_MAX_NDIM; i++)
+        if (t->shape[i] > MAX_ELEMENTS)
+            t->shape[i] = MAX_ELEMENTS;
+}
+
 /* A tensor of about this shape. */
 static fli_tensor tensor(input *in, arena *a, int32_t wanted_dtype, int ndim,
                          const int64_t *shape)
@@ -177,6 +189,7 @@ static fli_tensor tensor(input *in, arena *a, int32_t wanted_dtype, int ndim,
             return (fli_tensor){ 0 };
         }
     }
+    shorten_empty(&t);
     back(a, &t, byte(in) % 9);
     return t;
 }
@@ -215,9 +228,11 @@ static fli_attention_desc any_desc(input *in)
 {
     fli_attention_desc desc = FLI_ATTENTION_DESC_INIT;
 
-    desc.n_kv_heads = 1 + number(in, 3);
+    desc.n_kv_heads = (int32_t)(1u + (uint32_t)number(in, 3));
     desc.n_qo_heads =
-        byte(in) < 240 ? desc.n_kv_heads * (1 + byte(in) % 4) : number(in, 9);
+        byte(in) < 240
+            ? (int32_t)((uint32_t)desc.n_kv_heads * (1u + byte(in) % 4))
+            : number(in, 9);
     desc.head_dim_qk =
         byte(in) < 240 ? 8 * (1 + byte(in) % 6) : number(in, 700);
     desc.head_dim_vo =
@@ -231,14 +246,14 @@ static fli_attention_desc any_desc(input *in)
     desc.max_rows = number(in, 64);
     desc.reserved = byte(in) == 255;
     if (byte(in) == 255)
-        desc.size = (size_t)raw(in, 1);
+        desc.size = byte(in) % sizeof(desc);
     return desc;
 }
 
 enum { MAX_REQUESTS = 8 };
 
 static fli_kv any_kv(input *in, arena *a, const fli_attention_desc *desc,
-                     int n_requests)
+                     int64_t n_requests)
 {
     const int32_t type = desc->dtype_kv ? desc->dtype_kv : desc->dtype_q;
     const int32_t h = desc->n_kv_heads;
@@ -296,7 +311,7 @@ static void run_attention(input *in, arena *a, const fli_attention *op,
     args.k_scale = real(in);
     args.v_scale = real(in);
     if (byte(in) == 255)
-        args.size = (size_t)raw(in, 1);
+        args.size = byte(in) % sizeof(args);
     if (byte(in) & 1) {
         check_refusal(fli_attention_run(op, &args, NULL), a);
         return;
@@ -319,7 +334,7 @@ static void attention(input *in, arena *a, fli_context *ctx)
     const fli_attention_desc desc = any_desc(in);
     fli_attention_batch batch = FLI_ATTENTION_BATCH_INIT;
     int32_t q_indptr[MAX_REQUESTS + 1] = { 0 }, kv_len[MAX_REQUESTS];
-    fli_attention *op;
+    fli_attention *op = NULL;
     char text[200];
 
     fli_attention_explain(ctx, &desc, text, byte(in) % sizeof(text));
@@ -340,8 +355,8 @@ static void attention(input *in, arena *a, fli_context *ctx)
     if (byte(in) >= 250) /* too small */
         given = (size_t)raw(in, 2) % bytes;
     workspace = aligned_alloc(256, (given + 255) / 256 * 256);
-    batch.n_requests = byte(in) < 250 ? byte(in) % (MAX_REQUESTS + 1)
-                                      : (int32_t)(raw(in, 4) | 1 << 31);
+    batch.n_requests =
+        byte(in) < 250 ? byte(in) % (MAX_REQUESTS + 1) : INT32_MIN + byte(in);
     for (int i = 0; i < MAX_REQUESTS; i++) {
         const int32_t q_len = number(in, 8);
 
@@ -429,7 +444,8 @@ static void rope(input *in, arena *a, fli_context *ctx)
 {
     fli_rope_args args = FLI_ROPE_ARGS_INIT;
     const int32_t type = dtype(in);
-    const int64_t n = number(in, 6), h = number(in, 4), d = 2 * number(in, 40);
+    const int64_t n = number(in, 6), h = number(in, 4),
+                  d = 2 * (int64_t)number(in, 40);
 
     args.q = TENSOR(type, n, h, d);
     args.q_out = byte(in) & 1 ? args.q : TENSOR(type, n, h, d);

@@ -81,7 +81,8 @@ def main():
     work = program.parent / f"{program.name}.work"
     seeds(program.name, work / "seeds")
     (work / "corpus").mkdir(exist_ok=True)
-    environment = dict(os.environ)
+    environment = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+                   **os.environ}
     if program.name == "fuzz_model":
         model = work / "model"
         model.mkdir(exist_ok=True)
@@ -96,8 +97,13 @@ def main():
         text=True, errors="replace")
     runs = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stdout)
     n = int(runs.group(1)) if runs else 0
-    print("\n".join(done.stdout.splitlines()[-60:]))
-    failed = done.returncode != 0 or n < 100
+    finding = re.search(r"^(?:[^\n]*runtime error|==\d+==\s*ERROR).*",
+                        done.stdout, re.M | re.S)
+    if finding:
+        print("\n".join(finding.group(0).splitlines()[:30]))
+        print("\n".join(re.findall(r".*Test unit written to.*", done.stdout)))
+        print(f"again: {program} FILE")
+    failed = finding or done.returncode != 0 or n < 100
     print(f"{program.name}: {n} inputs in {seconds} s")
     print("0 passed, 1 failed, 0 skipped" if failed
           else "1 passed, 0 failed, 0 skipped")

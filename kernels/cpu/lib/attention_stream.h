@@ -24,8 +24,8 @@ enum {
     STREAM_ROWS = 16,
     STREAM_TOKENS = 16,
     STREAM_SUMS = 8,   /* accumulators: FMA latency 4, two a cycle */
-    STREAM_AHEAD = 32, /* tokens prefetched into the L2: 16 to 64 are alike */
-    STREAM_RING = 64,  /* a power of two >= AHEAD + TOKENS */
+    STREAM_AHEAD = 16, /* tokens; more is slower where a token is 8 KiB */
+    STREAM_RING = 32,  /* a power of two >= AHEAD + TOKENS */
     STREAM_STATE_BYTES = 256 << 10 /* states of the heads walked together */
 };
 
@@ -81,6 +81,54 @@ INLINE void reorder(float *to, const float *from, int32_t n, int32_t dtype,
     memcpy(to + i, from + i, (size_t)(n - i) * sizeof(float));
 }
 
+/* sum[token][R] += the products of elements i .. i + 2 VL.  What there is less
+ * of, tokens or rows, stays in registers while the other goes by. */
+INLINE void stream_products(const stream_block *b, const char *const k[],
+                            int32_t dtype, int R, int32_t i,
+                            vf sum[STREAM_SUMS])
+{
+    const int tokens = STREAM_SUMS / R;
+    const float *q = b->state + 2 * VL + i;
+
+    if (tokens <= R) {
+        vf x[STREAM_SUMS][2];
+
+        UNROLL
+        for (int j = 0; j < tokens; j++)
+            load_pair(k[j], dtype, i, x[j]);
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            vf y = v_load(q, FLI_ABI_F32, r * b->dim_qk);
+            vf z = v_load(q, FLI_ABI_F32, r * b->dim_qk + VL);
+
+            V_KEEP(y);
+            V_KEEP(z);
+            UNROLL
+            for (int j = 0; j < tokens; j++)
+                sum[j * R + r] =
+                    v_fma(x[j][1], z, v_fma(x[j][0], y, sum[j * R + r]));
+        }
+    } else {
+        vf y[2], z[2];
+
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            y[r] = v_load(q, FLI_ABI_F32, r * b->dim_qk);
+            z[r] = v_load(q, FLI_ABI_F32, r * b->dim_qk + VL);
+        }
+        UNROLL
+        for (int j = 0; j < tokens; j++) {
+            vf x[2];
+
+            load_pair(k[j], dtype, i, x);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                sum[j * R + r] =
+                    v_fma(x[1], z[r], v_fma(x[0], y[r], sum[j * R + r]));
+        }
+    }
+}
+
 /* s[token][R] = dot(q, k), for whole groups of 8 / R tokens. */
 INLINE void stream_dots(stream_block *b, int32_t dtype, int R)
 {
@@ -101,27 +149,13 @@ INLINE void stream_dots(stream_block *b, int32_t dtype, int R)
         for (int j = 0; j < STREAM_SUMS; j++)
             sum[j] = v_set(0);
         for (; i + 2 * VL <= n; i += 2 * VL) {
-            vf x[STREAM_SUMS][2];
-
             UNROLL
-            for (int j = 0; j < tokens; j++) {
-                load_pair(k[j], dtype, i, x[j]);
+            for (int j = 0; j < tokens; j++)
                 if (i * bytes % 64 == 0) {
                     __builtin_prefetch(b->k_next[t + j] + i * bytes, 0, 2);
                     __builtin_prefetch(b->v + b->v_at[t + j] + i * bytes);
                 }
-            }
-            UNROLL
-            for (int r = 0; r < R; r++) {
-                vf y = v_load(q, FLI_ABI_F32, r * n + i);
-                vf z = v_load(q, FLI_ABI_F32, r * n + i + VL);
-
-                V_KEEP(y);
-                V_KEEP(z);
-                UNROLL
-                for (int j = 0; j < tokens; j++)
-                    sum[j * R + r] += v_fma(x[j][1], z, x[j][0] * y);
-            }
+            stream_products(b, k, dtype, R, i, sum);
         }
         if (i < n) {
             UNROLL
@@ -190,25 +224,13 @@ INLINE void stream_weights(stream_block *b, int R)
     v_store(b->state, FLI_ABI_F32, VL, d);
 }
 
-/* `width` vectors, in pairs, or one. */
-INLINE void load_columns(const char *v, int32_t dtype, int32_t i, int width,
-                         vf x[])
-{
-    if (width == 1)
-        x[0] = v_load(v, dtype, i);
-    UNROLL
-    for (int j = 0; j + 1 < width; j += 2)
-        load_pair(v, dtype, i + j * VL, x + j);
-}
-
 /* o = o * fade + s v for `width` vectors (pairs, or one) from element i on. */
 INLINE void stream_columns(const stream_block *b, int32_t dtype, int R,
                            int width, int32_t i)
 {
-    const float *s = b->s;
     const int32_t n = b->dim_vo, bytes = (int32_t)v_dtype_bytes(dtype);
-    float *o = b->state + 2 * VL + R * b->dim_qk + i;
     const int new_line = i * bytes % 64 == 0;
+    float *o = b->state + 2 * VL + R * b->dim_qk + i;
     vf sum[STREAM_SUMS];
 
     UNROLL
@@ -219,37 +241,31 @@ INLINE void stream_columns(const stream_block *b, int32_t dtype, int R,
         for (int j = 0; j < R * width; j++)
             sum[j] *= b->fade[j / width];
     }
-    int32_t t = 0;
-
-    for (; t + 2 <= b->n; t += 2) {
-        vf x[2][STREAM_SUMS];
+    for (int32_t t = 0; t < b->n; t++) {
+        const char *v = b->v + b->v_at[t];
 
         UNROLL
-        for (int k = 0; k < 2; k++) {
-            const char *v = b->v + b->v_at[t + k];
+        for (int j = 0; j < width * VL * bytes; j += 64)
+            if (new_line || j > 0)
+                __builtin_prefetch(b->v_next[t] + i * bytes + j, 0, 2);
+        UNROLL
+        for (int j = 0; j < width; j += 2) {
+            vf x[2];
 
+            if (width == 1)
+                x[0] = v_load(v, dtype, i);
+            else
+                load_pair(v, dtype, i + j * VL, x);
             UNROLL
-            for (int j = 0; j < width * VL * bytes; j += 64)
-                if (new_line || j > 0)
-                    __builtin_prefetch(b->v_next[t + k] + i * bytes + j, 0, 2);
-            load_columns(v, dtype, i, width, x[k]);
-        }
-        UNROLL
-        for (int r = 0; r < R; r++) {
-            const vf y = v_set(s[t * R + r]), z = v_set(s[t * R + R + r]);
+            for (int r = 0; r < R; r++) {
+                const vf y = v_set(b->s[t * R + r]);
+                vf *to = &sum[r * width + j];
 
-            UNROLL
-            for (int j = 0; j < width; j++)
-                sum[r * width + j] += v_fma(x[1][j], z, x[0][j] * y);
+                to[0] = v_fma(x[0], y, to[0]);
+                if (width > 1)
+                    to[1] = v_fma(x[1], y, to[1]);
+            }
         }
-    }
-    if (t < b->n) {
-        vf x[STREAM_SUMS];
-
-        load_columns(b->v + b->v_at[t], dtype, i, width, x);
-        UNROLL
-        for (int j = 0; j < R * width; j++)
-            sum[j] = v_fma(x[j % width], v_set(s[t * R + j / width]), sum[j]);
     }
     UNROLL
     for (int j = 0; j < R * width; j++)
