@@ -67,7 +67,8 @@ def build(directory, *targets, tier="test"):
     options, compiler = BUILDS[directory]
     # gcc warns of what its sanitizers' own code could do
     werror = f"-Dwerror={str(directory != 'build-asan-gcc').lower()}"
-    return Suite(" ".join([f"{directory}: -Werror", *targets]),
+    of = ", tier full" if tier == "full" else ""
+    return Suite(" ".join([f"{directory}: -Werror", *targets]) + of,
                  f"{PYTHON} tools/build {directory} -Dtests=true {werror} "
                  f"{options} {' '.join(targets)}", tier=tier, timeout=600,
                  alone=True, CC=compiler)
@@ -119,7 +120,11 @@ def suites():
         check("build-asan", "smoke"),
         build("build-tsan", "tests/unit/test_pool"),
         *units("build-tsan", "pool"),
-        # --- the longer tier ---
+        # --- the longer tier; the first two are there after make test ---
+        build("build", tier="full"),
+        build("build-clang", tier="full"),
+        Suite("abi, torch's DLPack header", f"{PYTEST} -k official tests/abi",
+              tier="full"),
         build("build-tsan", tier="full"),
         *units("build-tsan", tier="full"),
         check("build-tsan", "smoke", tier="full", timeout=900),

@@ -118,8 +118,8 @@ static const char *next_line(input *in, bool wait)
     struct pollfd ready = { .fd = STDIN_FILENO, .events = POLLIN };
 
     for (;;) {
-        char *line = in->text + in->begin;
         const size_t left = in->n - in->begin;
+        char *line = left ? in->text + in->begin : NULL;
         char *end = left ? memchr(line, '\n', left) : NULL;
 
         if (end) {

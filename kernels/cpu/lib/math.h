@@ -26,7 +26,7 @@ INLINE vf v_exp(vf x)
     p = v_fma(p, f, v_set(0x1.555486p-3f));
     p = v_fma(p, f, v_set(0.5f));
     p = v_fma(p, f * f, f) + 1.0f;
-    const vf e = (vf)((vi)p + ((vi)shifted << 23));
+    const vf e = (vf)((vu)p + ((vu)shifted << 23)); /* wraps where unused */
 
     return v_select(x <= 0x1.62e42ep+6f, e, x + INFINITY);
 }
