@@ -364,6 +364,32 @@ static void overlap_is_by_bytes(void **state)
     assert_true(fli__overlap(&first, &b));
 }
 
+/* q, k and v as columns of one projection. */
+static void columns_of_one_buffer_are_apart(void **state)
+{
+    const fli_tensor a = fli_tensor_2d(memory, &cpu, FLI_F32, 6, 8);
+    fli_tensor left = a, right = a;
+
+    (void)state;
+    left.shape[1] = 5;
+    right.data = memory + 5;
+    right.shape[1] = 3;
+    assert_false(fli__overlap(&left, &right));
+    assert_false(fli__overlap(&right, &left));
+    right.data = memory + 4; /* one column of both */
+    assert_true(fli__overlap(&left, &right));
+    assert_true(fli__overlap(&right, &left));
+    right.data = memory + 6; /* into the next row */
+    assert_true(fli__overlap(&left, &right));
+    right.data = memory + 2 * 8 + 5; /* from another row on */
+    right.shape[0] = 4;
+    assert_false(fli__overlap(&left, &right));
+    right.stride[0] = 16; /* another pitch */
+    assert_true(fli__overlap(&left, &right));
+    right = left;
+    assert_true(fli__overlap(&left, &right));
+}
+
 static void in_place_is_the_same_view(void **state)
 {
     const fli_tensor x = x_2d(2, 4);
@@ -587,6 +613,7 @@ int main(void)
         cmocka_unit_test(extents_fit_63_bits),
         cmocka_unit_test(long_text_stays_in_its_buffer),
         cmocka_unit_test(overlap_is_by_bytes),
+        cmocka_unit_test(columns_of_one_buffer_are_apart),
         cmocka_unit_test(in_place_is_the_same_view),
         cmocka_unit_test(indptr),
         cmocka_unit_test(dlpack_there_and_back),
