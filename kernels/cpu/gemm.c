@@ -41,11 +41,6 @@ typedef struct {
     int64_t row, col, rows, cols;
 } area;
 
-INLINE int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 INLINE int64_t ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
@@ -67,7 +62,7 @@ INLINE int64_t piece(int64_t total, int64_t i, int64_t n, int64_t *first)
 {
     const int64_t rest = total % n;
 
-    *first = i * (total / n) + least(i, rest);
+    *first = i * (total / n) + min64(i, rest);
     return total / n + (i < rest);
 }
 
@@ -78,8 +73,8 @@ static area area_of_part(const fli_gemm_params *p, int32_t ith, int32_t nth)
     const int64_t n_panels = ceil_div(p->n, NR), n_groups = ceil_div(p->m, MR);
     int64_t n_cols = 1, n_rows = 1, best = INT64_MAX, first, count;
 
-    for (int64_t cols = least(nth, n_panels); cols > 0; cols--) {
-        const int64_t rows = least(nth / cols, n_groups);
+    for (int64_t cols = min64(nth, n_panels); cols > 0; cols--) {
+        const int64_t rows = min64(nth / cols, n_groups);
         const int64_t size =
             ceil_div(n_panels, cols) * ceil_div(n_groups, rows);
 
@@ -97,10 +92,10 @@ static area area_of_part(const fli_gemm_params *p, int32_t ith, int32_t nth)
 
     count = piece(n_panels, ith % n_cols, n_cols, &first);
     part.col = first * NR;
-    part.cols = least(count * NR, p->n - part.col);
+    part.cols = min64(count * NR, p->n - part.col);
     count = piece(n_groups, ith / n_cols, n_rows, &first);
     part.row = first * MR;
-    part.rows = least(count * MR, p->m - part.row);
+    part.rows = min64(count * MR, p->m - part.row);
     return part;
 }
 
@@ -228,7 +223,7 @@ static void run_block(const fli_gemm_params *p, const area *block, scratch *s)
     for (int64_t k = 0; k < p->k; k += KC) {
         gemm_tile t = {
             .a = s->a,
-            .kc = least(KC, p->k - k),
+            .kc = min64(KC, p->k - k),
             .n_panels = (int32_t)ceil_div(block->cols, NR),
         };
         int packed = place_weights(p, block, k, s, &t);
@@ -258,7 +253,7 @@ static void run_panels(const fli_gemm_params *p, const area *part)
     for (int64_t col = 0; col < part->cols; col += NB) {
         area block = {
             .col = part->col + col,
-            .cols = least(NB, part->cols - col),
+            .cols = min64(NB, part->cols - col),
         };
 
         load_bias(p, &block, &s);
@@ -267,7 +262,7 @@ static void run_panels(const fli_gemm_params *p, const area *part)
                 piece(ceil_div(part->rows, MR), i, n_blocks, &block.row);
 
             block.row *= MR;
-            block.rows = least(n_groups * MR, part->rows - block.row);
+            block.rows = min64(n_groups * MR, part->rows - block.row);
             block.row += part->row;
             run_block(p, &block, &s);
         }
@@ -326,7 +321,7 @@ static void run_dot_block(const fli_gemm_params *p, const area *block,
         };
 
         for (int64_t i = 0; i < DOT_MAX; i++) { /* at the edge the last again */
-            const int64_t col = block->col + least(j + i, block->cols - 1);
+            const int64_t col = block->col + min64(j + i, block->cols - 1);
 
             dot.b[i] = (const char *)p->b + (col * p->b_stride + k) * bytes;
             memcpy(last[i], dot.b[i] + dot.kc * bytes, (size_t)(rest * bytes));
@@ -352,13 +347,13 @@ static void run_dots(const fli_gemm_params *p, const area *part)
             .row = part->row,
             .col = part->col + col,
             .rows = part->rows,
-            .cols = least(DOT_COLS, part->cols - col),
+            .cols = min64(DOT_COLS, part->cols - col),
         };
 
         load_bias(p, &block, &s);
         memset(s.c, 0, (size_t)block.rows * NB * sizeof(float));
         for (int64_t k = 0; k < p->k; k += chunk) {
-            const int64_t kc = least(chunk, p->k - k);
+            const int64_t kc = min64(chunk, p->k - k);
             const int64_t stride = round_up(kc, DOT_K);
 
             for (int64_t i = 0; i < block.rows; i++) {

@@ -69,8 +69,7 @@ static fli_status check_args(const fli_context *ctx, const char *where,
     spec.ndim = 2;
     TRY(fli__check_tensor(ctx, where, "lse_out", &a->lse_out, &spec));
     TRY(check_output(where, "v_out", &a->v_out, "v", &a->v));
-    CHECK(!fli__overlap(&a->v_out, &a->lse), INVALID_ARGUMENT,
-          "%s: v_out overlaps lse, expected memory of its own", where);
+    TRY(fli__check_apart(where, "v_out", &a->v_out, "lse", &a->lse));
     if (!a->lse_out.data)
         return FLI_OK;
     TRY(check_output(where, "lse_out", &a->lse_out, "lse", &a->lse));

@@ -246,9 +246,8 @@ static fli_status check_overlap(const char *where, const char *name,
     };
 
     for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++)
-        CHECK(!fli__overlap(output, inputs[i].tensor), INVALID_ARGUMENT,
-              "%s: %s overlaps %s, expected memory of its own", where, name,
-              inputs[i].name);
+        TRY(fli__check_apart(where, name, output, inputs[i].name,
+                             inputs[i].tensor));
     return FLI_OK;
 }
 
@@ -273,9 +272,7 @@ static fli_status fill(const char *where, const fli_attention *op,
                          : fill_ragged(where, op, &a.kv, p));
     TRY(check_overlap(where, "out", &a.out, &a));
     TRY(check_overlap(where, "lse", &a.lse, &a));
-    CHECK(!fli__overlap(&a.out, &a.lse), INVALID_ARGUMENT,
-          "%s: lse overlaps out, expected memory of its own", where);
-    return FLI_OK;
+    return fli__check_apart(where, "lse", &a.lse, "out", &a.out);
 }
 
 fli_status fli_attention_run(const fli_attention *op,

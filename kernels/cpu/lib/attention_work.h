@@ -23,16 +23,6 @@ typedef struct {
     int32_t lo[MAX_ROWS], hi[MAX_ROWS];
 } attention_work;
 
-INLINE int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-INLINE int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Sees what the row of a request at position sees of the item's tokens. */
 INLINE void see(attention_work *w, int32_t r, int32_t kv_len, int64_t position)
 {

@@ -145,40 +145,6 @@ INLINE void convert_row(const void *data, int32_t dtype, int64_t first,
         v_store(to, FLI_ABI_F32, i, v_load_upto(data, dtype, first + i, n - i));
 }
 
-/* x[i][j] and x[j][i] change places. */
-INLINE void transpose(vf x[VL])
-{
-#if VL == 8
-    vf y[VL];
-
-    for (int i = 0; i < 8; i += 2) {
-        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            x[i + 2 * j] = _mm256_shuffle_ps(y[i + j], y[i + j + 2], 0x44);
-            x[i + 2 * j + 1] = _mm256_shuffle_ps(y[i + j], y[i + j + 2], 0xee);
-        }
-    for (int i = 0; i < 4; i++) {
-        y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
-        y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
-    }
-    for (int i = 0; i < 8; i++)
-        x[i] = y[i];
-#elif defined(__SSE2__)
-    _MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
-#else
-    for (int i = 0; i < VL; i++)
-        for (int j = 0; j < i; j++) {
-            const float swap = x[i][j];
-
-            x[i][j] = x[j][i];
-            x[j][i] = swap;
-        }
-#endif
-}
-
 /* Weights [n][kc], rows stride apart, as f32 to a panel [KC][NR]; columns from
  * n on become zero.  As much of k again is read into L2. */
 INLINE void convert_panel(const void *b, int32_t dtype, int64_t stride,
@@ -197,7 +163,7 @@ INLINE void convert_panel(const void *b, int32_t dtype, int64_t stride,
 
             for (int i = 0; i < VL; i++)
                 x[i] = v_load(b, dtype, (j + i) * stride + k);
-            transpose(x);
+            v_transpose(x);
             for (int i = 0; i < VL; i++)
                 v_store(to, FLI_ABI_F32, (k + i) * NR + j, x[i]);
         }

@@ -78,6 +78,16 @@ typedef uint16_t vh __attribute__((vector_size(2 * VL)));
             CALL(FLI_ABI_F16);                                                 \
     } while (0)
 
+INLINE int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+INLINE int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 INLINE vf v_set(float x)
 {
     return x - (vf){ 0 }; /* not 0 + x, which would lose -0 */
@@ -231,6 +241,8 @@ INLINE void v_transpose(vf x[VL])
     UNROLL
     for (int i = 0; i < 8; i++)
         x[i] = y[i];
+#elif defined(__SSE2__)
+    _MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
 #else
     vf y[4];
 
