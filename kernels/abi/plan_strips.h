@@ -169,10 +169,24 @@ PLAN_FN void plan_own_strip(const fli_plan_input *in, fli_plan_strip *s,
     }
 }
 
+/* Adds to *n what a request takes that is neither grouped nor cut. */
+PLAN_FN void plan_need_private(const fli_plan_input *in, int32_t request,
+                               plan_need *n)
+{
+    const int64_t rows = plan_rows(in, request);
+    const fli_tile_class *c = &in->tile_class[plan_class(in, rows)];
+    const int64_t tiles = plan_ceil_div(rows, c->rows);
+
+    n->strips += tiles;
+    n->tiles += tiles * (in->n_kv_heads / c->heads);
+}
+
 /* Strips of requests [first, stop), which share at least their first segment,
- * from strip n->strips on; returns 0 if they do not fit. */
+ * from strip n->strips on; returns 0 if they do not fit, with the private work of
+ * the requests behind them. */
 PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
-                           int32_t first, int32_t stop, plan_need *n)
+                           int32_t first, int32_t stop, const plan_need *behind,
+                           plan_need *n)
 {
     int32_t open[FLI_PLAN_LEVELS], open_end[FLI_PLAN_LEVELS];
 
@@ -209,7 +223,11 @@ PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
         }
         n->merges += in->n_kv_heads;
     }
-    return plan_fits(in, out, n);
+    plan_need all = *n;
+
+    all.strips += behind->strips;
+    all.tiles += behind->tiles;
+    return plan_fits(in, out, &all);
 }
 
 /* Lane 0: strips of grouped requests, and how many every other one has. */
@@ -217,29 +235,32 @@ PLAN_FN void plan_count_strips(const fli_plan_input *in,
                                const fli_plan_output *out, plan_need *n)
 {
     const int may_group = plan_may_group(in);
+    plan_need behind = { 0 }; /* the requests not yet counted, private */
     int32_t unused, stop;
 
+    for (int32_t i = 0; i < in->n_requests; i++)
+        plan_need_private(in, i, &behind);
     for (int32_t i = 0; i < in->n_requests; i = stop) {
+        plan_need run = { 0 }, grouped = *n;
+
         for (stop = i + 1; may_group && plan_link(in, stop - 1, &unused);)
             stop++;
-        plan_need grouped = *n;
-
-        if (stop > i + 1 && plan_group_run(in, out, i, stop, &grouped)) {
+        for (int32_t k = i; k < stop; k++)
+            plan_need_private(in, k, &run);
+        behind.strips -= run.strips;
+        behind.tiles -= run.tiles;
+        if (stop > i + 1
+            && plan_group_run(in, out, i, stop, &behind, &grouped)) {
             out->summary->n_grouped += stop - i;
             *n = grouped;
             continue;
         }
         for (int32_t k = i; k < stop; k++) {
-            const int64_t rows = plan_rows(in, k);
-            const fli_tile_class *c = &in->tile_class[plan_class(in, rows)];
-            const int64_t tiles = plan_ceil_div(rows, c->rows);
-
             out->request_strip[k] = (int32_t)n->strips;
-            n->strips += tiles;
-            n->tiles += tiles * (in->n_kv_heads / c->heads);
+            plan_need_private(in, k, n);
             if (n->strips > out->max_strips)
                 break; /* plan_fits will say so */
-            if (tiles > 0)
+            if (n->strips > out->request_strip[k])
                 out->strips[n->strips - 1].member = -1;
         }
     }

@@ -474,6 +474,15 @@ def test_capacity(data):
             or n.n_pieces + step.n_workers > plan.capacity["items"])
 
 
+@SETTINGS
+@given(steps(segments=True))
+def test_groups_leave_room(step):
+    """Room for private uncut work is room enough: no group takes it away."""
+    least = Plan(step, merges=0, sources=0, partial=0).summary
+    check(Plan(step, items=least.n_pieces + step.n_workers,
+               strips=least.n_strips))
+
+
 def plan_strips(plan):
     return (len(plan.memory["strips"]) - 64) // ctypes.sizeof(Strip)
 
