@@ -52,6 +52,11 @@ typedef struct fli_context_options {
     fli_allocator allocator; /* alloc NULL: the C library's */
     fli_log_fn *log;         /* NULL: stderr when FLI_LOG is set */
     void *log_ctx;
+    void *cuda_context;    /* CUDA: a CUcontext of the device, which must
+                              outlive this context; NULL: the primary one */
+    const char *cuda_arch; /* CUDA: "sm_90a": compiles for that arch and has no
+                              device: prepare and create only; NULL: the
+                              device's own */
 } fli_context_options;
 
 #define FLI_CONTEXT_OPTIONS_INIT { sizeof(fli_context_options) }

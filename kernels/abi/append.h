@@ -23,6 +23,9 @@ typedef struct {
     const int32_t *page_indptr, *page_indices;
     int64_t n_rows, n_kv_heads, page_size;
     int32_t dtype, dtype_cache; /* f32, f16, bf16 */
+    int64_t n_requests, n_indices,
+        n_pages; /* CUDA: what ids are held against */
+    uint32_t *sticky;
 } fli_append_params;
 
 #endif

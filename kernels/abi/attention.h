@@ -66,6 +66,11 @@ typedef struct {
     int64_t scratch_bytes;
     int32_t chunk; /* INVARIANT: fold length; else 0 */
     int32_t n_workers;
+
+    /* CUDA: q, out and lse have n_rows rows; the pool has n_pages pages (or
+     * tokens) and page_indices n_indices entries; see FLI_STICKY_*. */
+    int64_t n_rows, n_pages, n_indices;
+    uint32_t *sticky;
 } fli_attention_params;
 
 /* Part ith of nth runs workers ith, ith + nth, ... */

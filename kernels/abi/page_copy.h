@@ -17,6 +17,8 @@ typedef struct {
     const int32_t *from, *to;       /* [n] */
     int64_t n;
     int64_t element_bytes;
+    int64_t n_pages; /* CUDA: what ids are held against */
+    uint32_t *sticky;
 } fli_page_copy_params;
 
 #endif

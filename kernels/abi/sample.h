@@ -40,6 +40,8 @@ typedef struct {
     float temperature;
     int32_t is_probs; /* x is probabilities, else logits */
     int32_t dtype;
+    int64_t n_rows; /* of x: CUDA holds indices against it */
+    uint32_t *sticky;
 } fli_sample_params;
 
 typedef struct {

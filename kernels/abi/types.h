@@ -33,4 +33,13 @@ enum {
     FLI_ABI_BOOL = 19
 };
 
+/* What a CUDA kernel found and went on from, as bits of *sticky: the host hears
+ * of it by fli_context_check.  sticky is NULL on the CPU, where it cannot be. */
+enum {
+    FLI_STICKY_PAGE = 1,    /* a page id, clamped to the pool */
+    FLI_STICKY_INDEX = 2,   /* a row or request index, its row skipped */
+    FLI_STICKY_LENGTHS = 4, /* lengths planned on the device: nothing planned */
+    FLI_STICKY_TABLE = 8 /* a page table shorter than kv_len needs, clamped */
+};
+
 #endif

@@ -10,7 +10,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(activation, NULL);
+static const fli__impl impls[] = FLI__IMPLS(activation, NULL, );
 static const fli__impl_list silu_list = FLI__IMPL_LIST(silu_and_mul, impls);
 static const fli__impl_list gelu_list = FLI__IMPL_LIST(gelu_and_mul, impls);
 static const fli__impl_list gelu_tanh_list =
@@ -72,7 +72,8 @@ static fli_status run(fli_context *ctx, const char *where,
     TRY(fli__check_call(ctx, where, stream));
     TRY(activation_params(ctx, where, args, 0, &p));
     p.act = act;
-    return fli__dispatch(ctx, where, list, &p, 4 * p.n_rows * p.h);
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, list, &p,
+                         4 * p.n_rows * p.h);
 }
 
 static fli_status prepare(fli_context *ctx, const char *where,
@@ -84,7 +85,7 @@ static fli_status prepare(fli_context *ctx, const char *where,
     TRY(fli__check_call(ctx, where, NULL));
     TRY(activation_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
     p.act = act;
-    return fli__choose(ctx, where, list, &p, NULL);
+    return fli__prepare(ctx, where, list, &p);
 }
 
 fli_status fli_silu_and_mul(fli_context *ctx, const fli_act_and_mul_args *args,

@@ -13,7 +13,7 @@
 #define MAX_HEAD_DIM    576
 #define WORKSPACE_ALIGN 256
 
-static const fli__impl impls[] = FLI__IMPLS(attention, NULL);
+static const fli__impl impls[] = FLI__IMPLS(attention, NULL, );
 const fli__impl_list fli__attention_list = FLI__IMPL_LIST(attention, impls);
 
 /* In the order of FLI__IMPLS. */

@@ -9,7 +9,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(merge, NULL);
+static const fli__impl impls[] = FLI__IMPLS(merge, NULL, );
 static const fli__impl_list merge_list = FLI__IMPL_LIST(merge_states, impls);
 
 /* tensor[:, 0] */
@@ -114,7 +114,7 @@ fli_status fli_merge_states(fli_context *ctx, const fli_merge_states_args *args,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(merge_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &merge_list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &merge_list, &p,
                          p.n_rows * (p.n_states + 1) * p.n_heads * p.head_dim);
 }
 
@@ -126,5 +126,5 @@ fli_status fli_merge_states_prepare(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(merge_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &merge_list, &p, NULL);
+    return fli__prepare(ctx, where, &merge_list, &p);
 }

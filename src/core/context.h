@@ -15,15 +15,18 @@ typedef enum {
 } fli__isa;
 
 typedef enum {
-    FLI__LOG_DISPATCH = 1 /* which implementation an op chose, and why */
+    FLI__LOG_DISPATCH = 1, /* which implementation an op chose, and why */
+    FLI__LOG_JIT = 2       /* what was compiled, found or thrown away */
 } fli__log_topic;
 
 #define FLI__IMPL_NAME_BYTES 16
 
 struct fli__pool;
+struct fli__cuda;
 
 struct fli_context {
     fli_device device;
+    struct fli__cuda *cuda; /* device/cuda.h; NULL on the CPU */
     fli__isa isa;
     int32_t n_threads;
     fli_executor executor;

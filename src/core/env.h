@@ -10,7 +10,11 @@
     FLI_ENV(FLI_CPU_ISA, "baseline|avx2", "highest ISA to use")                \
     FLI_ENV(FLI_THREADS, "1..1024", "threads of the built-in pool")            \
     FLI_ENV(FLI_IMPL, "ref or op:impl,...", "forces implementations")          \
-    FLI_ENV(FLI_LOG, "dispatch", "topics to log, to stderr by default")
+    FLI_ENV(FLI_LOG, "dispatch,jit", "topics to log, to stderr by default")    \
+    FLI_ENV(FLI_LIBCUDA, "file", "the driver, in place of libcuda.so.1")       \
+    FLI_ENV(FLI_NVRTC, "file or folder", "where libnvrtc is")                  \
+    FLI_ENV(FLI_CACHE, "folder", "of compiled kernels; must be private")       \
+    FLI_ENV(FLI_PACK, "file", "kernels compiled ahead by flashinfer prebuild")
 
 typedef enum {
 #define FLI_ENV(name, values, meaning) FLI__ENV_##name,

@@ -12,7 +12,7 @@
 
 #include "core/check.h"
 #include "core/env.h"
-#include "device/device.h"
+#include "device/cuda.h"
 
 #define MAX_THREADS 1024
 
@@ -89,7 +89,8 @@ static fli_status choose_isa(fli_context *ctx,
 static fli_status force(fli_context *ctx, const char *source, const char *entry,
                         size_t n)
 {
-    static const char *const known[] = { "cpu", "ref", "plain" };
+    static const char *const known[] = { "cpu",      "ref",     "plain",
+                                         "portable", "generic", "cublaslt" };
     const char *colon = memchr(entry, ':', n);
     const char *impl = colon ? colon + 1 : entry;
     const size_t impl_n = n - (size_t)(impl - entry);
@@ -101,8 +102,10 @@ static fli_status force(fli_context *ctx, const char *source, const char *entry,
         if (strlen(known[i]) == impl_n && !memcmp(known[i], impl, impl_n))
             match = known[i];
     CHECK(match, INVALID_ARGUMENT,
-          "%s: %s names implementation '%.*s', expected cpu or ref", where,
-          source, (int)MIN(impl_n, 80), impl);
+          "%s: %s names implementation '%.*s', expected cpu, ref, portable, "
+          "generic "
+          "or cublaslt",
+          where, source, (int)MIN(impl_n, 80), impl);
     for (int op = 0; op < FLI__OP_COUNT; op++) {
         const char *name = fli__op_name((fli__op)op);
 
@@ -136,6 +139,26 @@ static fli_status choose_impls(fli_context *ctx,
     return FLI_OK;
 }
 
+static fli_status log_topic(fli_context *ctx, const char *name, size_t n)
+{
+    static const struct {
+        const char *name;
+        fli__log_topic topic;
+    } topics[] = {
+        { "dispatch", FLI__LOG_DISPATCH },
+        { "jit", FLI__LOG_JIT },
+    };
+
+    for (size_t i = 0; i < sizeof(topics) / sizeof(*topics); i++)
+        if (strlen(topics[i].name) == n && !memcmp(topics[i].name, name, n)) {
+            ctx->log_topics |= topics[i].topic;
+            return FLI_OK;
+        }
+    return FAIL(INVALID_ARGUMENT,
+                "%s: FLI_LOG is '%.*s', expected dispatch or jit", where,
+                (int)MIN(n, 80), name);
+}
+
 static fli_status choose_log(fli_context *ctx,
                              const fli_context_options *options)
 {
@@ -143,11 +166,12 @@ static fli_status choose_log(fli_context *ctx,
 
     ctx->log = options->log ? options->log : fli__default_log;
     ctx->log_ctx = options->log_ctx;
-    if (!topics)
-        return FLI_OK;
-    CHECK(!strcmp(topics, "dispatch"), INVALID_ARGUMENT,
-          "%s: FLI_LOG is '%s', expected dispatch", where, topics);
-    ctx->log_topics = FLI__LOG_DISPATCH;
+    while (topics && *topics) {
+        const size_t n = strcspn(topics, ",");
+
+        TRY(log_topic(ctx, topics, n));
+        topics += n + (topics[n] == ',');
+    }
     return FLI_OK;
 }
 
@@ -166,13 +190,6 @@ static fli_status choose_executor(fli_context *ctx,
     return FLI_OK;
 }
 
-static void describe(fli_context *ctx)
-{
-    snprintf(ctx->describe, sizeof(ctx->describe), "cpu (%s, %d thread%s)",
-             fli__isa_name(ctx->isa), (int)ctx->n_threads,
-             ctx->n_threads == 1 ? "" : "s");
-}
-
 static fli_status check_options(const fli_context_options *options)
 {
     CHECK(options->reserved == 0, UNSUPPORTED,
@@ -185,8 +202,22 @@ static fli_status check_options(const fli_context_options *options)
     return FLI_OK;
 }
 
-static fli_status create_cpu(fli_context **out, fli_device device,
-                             const fli_context_options *options)
+static fli_status open_cpu(fli_context *ctx, const fli_context_options *options)
+{
+    CHECK(!options->cuda_context && !options->cuda_arch, INVALID_ARGUMENT,
+          "%s: cuda_context or cuda_arch is given, expected neither on cpu",
+          where);
+    TRY(choose_threads(ctx, options));
+    TRY(choose_isa(ctx, options));
+    TRY(choose_executor(ctx, options));
+    snprintf(ctx->describe, sizeof(ctx->describe), "cpu (%s, %d thread%s)",
+             fli__isa_name(ctx->isa), (int)ctx->n_threads,
+             ctx->n_threads == 1 ? "" : "s");
+    return FLI_OK;
+}
+
+static fli_status create(fli_context **out, fli_device device,
+                         const fli_context_options *options)
 {
     const fli_allocator allocator =
         options->allocator.alloc ? options->allocator : fli__default_allocator;
@@ -198,15 +229,14 @@ static fli_status create_cpu(fli_context **out, fli_device device,
     memset(ctx, 0, context_bytes());
     ctx->allocator = allocator;
     ctx->device = device;
-    if ((status = choose_threads(ctx, options))
-        || (status = choose_isa(ctx, options))
-        || (status = choose_impls(ctx, options))
+    if ((status = choose_impls(ctx, options))
         || (status = choose_log(ctx, options))
-        || (status = choose_executor(ctx, options))) {
+        || (status = device.type == FLI_DEVICE_CUDA
+                         ? fli__cuda_open(ctx, options)
+                         : open_cpu(ctx, options))) {
         fli_context_destroy(ctx);
         return status;
     }
-    describe(ctx);
     *out = ctx;
     return FLI_OK;
 }
@@ -222,18 +252,19 @@ fli_status fli_context_create(fli_context **out, fli_device device,
         TRY(fli__copy_struct(where, "options", &o, sizeof(o), options,
                              sizeof(o)));
     TRY(check_options(&o));
-    if (device.type == FLI_DEVICE_CUDA)
-        return fli__cuda_context_create(device);
-    CHECK(device.type == FLI_DEVICE_CPU && device.index == 0, INVALID_ARGUMENT,
+    CHECK((device.type == FLI_DEVICE_CPU && device.index == 0)
+              || (device.type == FLI_DEVICE_CUDA && device.index >= 0),
+          INVALID_ARGUMENT,
           "%s: device is type %d index %d, expected fli_cpu() or fli_cuda(i)",
           where, (int)device.type, (int)device.index);
-    return create_cpu(out, device, &o);
+    return create(out, device, &o);
 }
 
 void fli_context_destroy(fli_context *ctx)
 {
     if (!ctx)
         return;
+    fli__cuda_close(ctx);
     fli__pool_destroy(ctx, ctx->pool);
     fli__free(ctx, ctx, context_bytes());
 }
@@ -245,5 +276,8 @@ const char *fli_context_cpu_isa(const fli_context *ctx)
 
 fli_status fli_context_check(fli_context *ctx)
 {
-    return fli__check_call(ctx, "context check", NULL);
+    static const char check[] = "context check";
+
+    TRY(fli__check_call(ctx, check, NULL));
+    return ctx->cuda ? fli__cuda_check_sticky(ctx, check) : FLI_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The op table: how an op picks an implementation and runs it. */
-#include "device/device.h"
+#include "device/cuda.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,18 +20,48 @@ const char *fli__op_name(fli__op op)
     return op_names[op];
 }
 
+static const char *reject_cuda(const fli_context *ctx, const fli__impl *impl)
+{
+    static const struct {
+        uint32_t feature;
+        const char *reason;
+    } needs[] = {
+        { FLI__CUDA_CLUSTER, "this GPU has no thread block clusters" },
+        { FLI__CUDA_TMA, "this GPU has no bulk tensor copies" },
+        { FLI__CUDA_WGMMA, "this GPU has no wgmma" },
+        { FLI__CUDA_FP8, "this GPU has no fp8 mma" },
+    };
+    const uint32_t missing = impl->needs & ~ctx->cuda->caps.features;
+
+    for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++)
+        if (missing & needs[i].feature)
+            return needs[i].reason;
+    return NULL;
+}
+
+static const char *reject_cpu(const fli_context *ctx, const fli__impl *impl)
+{
+    if (impl->isa > ctx->isa)
+        return fli__cpu_isa() < impl->isa ? "this CPU has no such ISA"
+                                          : "the context's ISA is lower";
+    return NULL;
+}
+
 const char *fli__reject(const fli_context *ctx, fli__op op,
                         const fli__impl *impl, const void *params)
 {
     const char *forced = ctx->forced[op];
+    const char *reason;
 
     if (*forced && strcmp(forced, impl->name))
         return "another implementation is forced";
     if (!*forced && !strcmp(impl->name, "plain"))
         return "only by name";
-    if (impl->isa > ctx->isa)
-        return fli__cpu_isa() < impl->isa ? "this CPU has no such ISA"
-                                          : "the context's ISA is lower";
+    if (!impl->launch != !ctx->cuda)
+        return impl->launch ? "runs on cuda" : "runs on cpu";
+    reason = ctx->cuda ? reject_cuda(ctx, impl) : reject_cpu(ctx, impl);
+    if (reason)
+        return reason;
     return impl->reject ? impl->reject(params) : NULL;
 }
 
@@ -54,6 +84,9 @@ fli_status fli__choose(const fli_context *ctx, const char *where,
 
     for (int32_t i = 0; i < list->n; i++) {
         const fli__impl *impl = &list->impls[i];
+
+        if (!impl->launch != !ctx->cuda)
+            continue;
         const char *reason = fli__reject(ctx, list->op, impl, params);
 
         if (!reason) {
@@ -74,6 +107,8 @@ fli_status fli__check_call(const fli_context *ctx, const char *where,
                            fli_stream stream)
 {
     CHECK(ctx, INVALID_ARGUMENT, "%s: ctx is NULL, expected a context", where);
+    if (ctx->cuda)
+        return fli__cuda_check_stream(ctx, where, stream);
     CHECK(!stream, INVALID_ARGUMENT, "%s: stream is %p, expected NULL on cpu",
           where, stream);
     return FLI_OK;
@@ -88,13 +123,44 @@ void fli__run_task(const fli_context *ctx, fli_task *task, void *params,
         ctx->executor.run(ctx->executor.ctx, task, params);
 }
 
-fli_status fli__dispatch(const fli_context *ctx, const char *where,
-                         const fli__impl_list *list, void *params, int64_t work)
+static fli_status launch(const fli__call *call, const fli__impl *impl,
+                         const void *params)
+{
+    void *previous;
+
+    TRY(fli__cuda_enter(call->ctx, call->where, &previous));
+    const fli_status status = impl->launch(call, params);
+
+    fli__cuda_leave(call->ctx, previous);
+    return status;
+}
+
+fli_status fli__run_impl(const fli__call *call, const fli__impl *impl,
+                         void *params, int64_t work)
+{
+    if (work == 0)
+        return FLI_OK;
+    if (impl->launch)
+        return launch(call, impl, params);
+    fli__run_task(call->ctx, impl->task, params, work);
+    return FLI_OK;
+}
+
+fli_status fli__dispatch(const fli__call *call, const fli__impl_list *list,
+                         void *params, int64_t work)
 {
     const fli__impl *impl;
 
+    TRY(fli__choose(call->ctx, call->where, list, params, &impl));
+    return fli__run_impl(call, impl, params, work);
+}
+
+fli_status fli__prepare(const fli_context *ctx, const char *where,
+                        const fli__impl_list *list, const void *params)
+{
+    const fli__call call = { .ctx = ctx, .where = where, .prepare = 1 };
+    const fli__impl *impl;
+
     TRY(fli__choose(ctx, where, list, params, &impl));
-    if (work > 0)
-        fli__run_task(ctx, impl->task, params, work);
-    return FLI_OK;
+    return impl->launch ? launch(&call, impl, params) : FLI_OK;
 }

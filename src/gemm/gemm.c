@@ -11,7 +11,7 @@
 #include "abi/kernels.h"
 #include "core/check.h"
 
-static const fli__impl impls[] = FLI__IMPLS(gemm, NULL);
+static const fli__impl impls[] = FLI__IMPLS(gemm, NULL, );
 static const fli__impl_list gemm_list = FLI__IMPL_LIST(gemm, impls);
 
 /* In a prepare a tensor may be there without data. */
@@ -195,5 +195,5 @@ fli_status fli_gemm_prepare(fli_context *ctx, const fli_gemm_args *args)
     TRY(fli__check_call(ctx, where, NULL));
     TRY(fli__copy_struct(where, "args", &a, sizeof(a), args, sizeof(a)));
     TRY(gemm_params(ctx, where, &a, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &gemm_list, &p, NULL);
+    return fli__prepare(ctx, where, &gemm_list, &p);
 }

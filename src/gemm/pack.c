@@ -11,7 +11,7 @@
 #include "abi/kernels.h"
 #include "core/check.h"
 
-static const fli__impl impls[] = FLI__IMPLS(gemm_pack, NULL);
+static const fli__impl impls[] = FLI__IMPLS(gemm_pack, NULL, );
 static const fli__impl_list pack_list = FLI__IMPL_LIST(gemm_pack, impls);
 static const fli__impl_list gemm_list = FLI__IMPL_LIST(gemm, impls);
 

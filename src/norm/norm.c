@@ -10,7 +10,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(norm, NULL);
+static const fli__impl impls[] = FLI__IMPLS(norm, NULL, );
 static const fli__impl_list rmsnorm_list = FLI__IMPL_LIST(rmsnorm, impls);
 static const fli__impl_list fused_list =
     FLI__IMPL_LIST(fused_add_rmsnorm, impls);
@@ -80,8 +80,8 @@ fli_status fli_rmsnorm(fli_context *ctx, const fli_rmsnorm_args *args,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(rmsnorm_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &rmsnorm_list, &p,
-                         p.n_outer * p.n_inner * p.hidden);
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &rmsnorm_list,
+                         &p, p.n_outer * p.n_inner * p.hidden);
 }
 
 fli_status fli_rmsnorm_prepare(fli_context *ctx, const fli_rmsnorm_args *args)
@@ -91,7 +91,7 @@ fli_status fli_rmsnorm_prepare(fli_context *ctx, const fli_rmsnorm_args *args)
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(rmsnorm_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &rmsnorm_list, &p, NULL);
+    return fli__prepare(ctx, where, &rmsnorm_list, &p);
 }
 
 static fli_status fused_params(const fli_context *ctx, const char *where,
@@ -147,7 +147,8 @@ fli_status fli_fused_add_rmsnorm(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(fused_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &fused_list, &p, 2 * p.n_outer * p.hidden);
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &fused_list, &p,
+                         2 * p.n_outer * p.hidden);
 }
 
 fli_status fli_fused_add_rmsnorm_prepare(fli_context *ctx,
@@ -158,5 +159,5 @@ fli_status fli_fused_add_rmsnorm_prepare(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(fused_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &fused_list, &p, NULL);
+    return fli__prepare(ctx, where, &fused_list, &p);
 }

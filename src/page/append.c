@@ -9,7 +9,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(append, NULL);
+static const fli__impl impls[] = FLI__IMPLS(append, NULL, );
 static const fli__impl_list list = FLI__IMPL_LIST(append, impls);
 
 static fli_status check_input(const fli_context *ctx, const char *where,
@@ -208,7 +208,7 @@ fli_status fli_append(fli_context *ctx, const fli_append_args *args,
     TRY(append_params(ctx, where, args, 0, &p));
     const int64_t dims = p.tensor[0].head_dim + p.tensor[1].head_dim;
 
-    return fli__dispatch(ctx, where, &list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &list, &p,
                          2 * p.n_rows * p.n_kv_heads * dims);
 }
 
@@ -219,5 +219,5 @@ fli_status fli_append_prepare(fli_context *ctx, const fli_append_args *args)
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(append_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &list, &p, NULL);
+    return fli__prepare(ctx, where, &list, &p);
 }

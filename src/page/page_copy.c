@@ -10,7 +10,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(page_copy, NULL);
+static const fli__impl impls[] = FLI__IMPLS(page_copy, NULL, );
 static const fli__impl_list list = FLI__IMPL_LIST(page_copy, impls);
 
 #define BITMAP_BYTES 16384
@@ -134,7 +134,7 @@ fli_status fli_page_copy(fli_context *ctx, const fli_page_copy_args *args,
     TRY(page_copy_params(ctx, where, args, 0, &p));
     const int64_t dims = p.tensor[0].head_dim + p.tensor[1].head_dim;
 
-    return fli__dispatch(ctx, where, &list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &list, &p,
                          p.n * p.tensor[0].shape[0] * p.tensor[0].shape[1]
                              * dims * p.element_bytes);
 }
@@ -147,5 +147,5 @@ fli_status fli_page_copy_prepare(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(page_copy_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &list, &p, NULL);
+    return fli__prepare(ctx, where, &list, &p);
 }

@@ -9,7 +9,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(positions, NULL);
+static const fli__impl impls[] = FLI__IMPLS(positions, NULL, );
 static const fli__impl_list list =
     FLI__IMPL_LIST(get_batch_indices_positions, impls);
 
@@ -93,7 +93,8 @@ fli_status fli_get_batch_indices_positions(
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(positions_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &list, &p, 8 * p.n_rows);
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &list, &p,
+                         8 * p.n_rows);
 }
 
 fli_status fli_get_batch_indices_positions_prepare(
@@ -104,5 +105,5 @@ fli_status fli_get_batch_indices_positions_prepare(
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(positions_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &list, &p, NULL);
+    return fli__prepare(ctx, where, &list, &p);
 }

@@ -11,7 +11,7 @@
 
 #define BYTES (FLI__DTYPE(FLI_BOOL) | FLI__DTYPE(FLI_U8))
 
-static const fli__impl impls[] = FLI__IMPLS(packbits, NULL);
+static const fli__impl impls[] = FLI__IMPLS(packbits, NULL, );
 static const fli__impl_list packbits_list = FLI__IMPL_LIST(packbits, impls);
 static const fli__impl_list segment_list =
     FLI__IMPL_LIST(segment_packbits, impls);
@@ -64,7 +64,8 @@ fli_status fli_packbits(fli_context *ctx, const fli_packbits_args *args,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(packbits_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &packbits_list, &p, p.n);
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &packbits_list,
+                         &p, p.n);
 }
 
 fli_status fli_packbits_prepare(fli_context *ctx, const fli_packbits_args *args)
@@ -74,7 +75,7 @@ fli_status fli_packbits_prepare(fli_context *ctx, const fli_packbits_args *args)
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(packbits_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &packbits_list, &p, NULL);
+    return fli__prepare(ctx, where, &packbits_list, &p);
 }
 
 static fli_status check_segments(const char *where,
@@ -158,8 +159,8 @@ fli_status fli_segment_packbits(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(segment_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &segment_list, &p,
-                         p.n + 4 * (p.n_segments + 1));
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &segment_list,
+                         &p, p.n + 4 * (p.n_segments + 1));
 }
 
 fli_status fli_segment_packbits_prepare(fli_context *ctx,
@@ -170,5 +171,5 @@ fli_status fli_segment_packbits_prepare(fli_context *ctx,
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(segment_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &segment_list, &p, NULL);
+    return fli__prepare(ctx, where, &segment_list, &p);
 }

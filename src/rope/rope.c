@@ -11,7 +11,7 @@
 #include "core/check.h"
 #include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(rope, NULL);
+static const fli__impl impls[] = FLI__IMPLS(rope, NULL, );
 static const fli__impl_list list = FLI__IMPL_LIST(rope, impls);
 
 static fli_status check_tensors(const fli_context *ctx, const char *where,
@@ -205,7 +205,7 @@ fli_status fli_rope(fli_context *ctx, const fli_rope_args *args,
     TRY(rope_params(ctx, where, args, 0, &p));
     const int64_t n_heads = p.tensor[0].n_heads + p.tensor[1].n_heads;
 
-    return fli__dispatch(ctx, where, &list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &list, &p,
                          2 * p.n_rows * n_heads * p.head_dim);
 }
 
@@ -216,5 +216,5 @@ fli_status fli_rope_prepare(fli_context *ctx, const fli_rope_args *args)
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(rope_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &list, &p, NULL);
+    return fli__prepare(ctx, where, &list, &p);
 }

@@ -5,7 +5,7 @@
 #include "device/device.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(filter, NULL);
+static const fli__impl impls[] = FLI__IMPLS(filter, NULL, );
 static const fli__impl_list renorm_list = FLI__IMPL_LIST(renorm_probs, impls);
 static const fli__impl_list mask_list = FLI__IMPL_LIST(mask_logits, impls);
 
@@ -97,7 +97,7 @@ static fli_status run(fli_context *ctx, const char *where,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(filter_params(ctx, where, args, list == &renorm_list, 0, &p));
-    return fli__dispatch(ctx, where, list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, list, &p,
                          fli__rows_work(p.n_rows, p.vocab));
 }
 
@@ -110,7 +110,7 @@ static fli_status prepare(fli_context *ctx, const char *where,
     TRY(fli__check_call(ctx, where, NULL));
     TRY(filter_params(ctx, where, args, list == &renorm_list, FLI__SHAPE_ONLY,
                       &p));
-    return fli__choose(ctx, where, list, &p, NULL);
+    return fli__prepare(ctx, where, list, &p);
 }
 
 fli_status fli_renorm_probs(fli_context *ctx, const fli_filter_args *args,

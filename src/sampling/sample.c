@@ -7,7 +7,7 @@
 #include "device/device.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(sample, NULL);
+static const fli__impl impls[] = FLI__IMPLS(sample, NULL, );
 static const fli__impl_list logits_list =
     FLI__IMPL_LIST(sample_from_logits, impls);
 static const fli__impl_list probs_list =
@@ -120,7 +120,7 @@ static fli_status run(fli_context *ctx, const char *where,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(sample_params(ctx, where, args, list == &probs_list, 0, &p));
-    return fli__dispatch(ctx, where, list, &p,
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, list, &p,
                          fli__rows_work(p.n_out, p.vocab));
 }
 
@@ -133,7 +133,7 @@ static fli_status prepare(fli_context *ctx, const char *where,
     TRY(fli__check_call(ctx, where, NULL));
     TRY(sample_params(ctx, where, args, list == &probs_list, FLI__SHAPE_ONLY,
                       &p));
-    return fli__choose(ctx, where, list, &p, NULL);
+    return fli__prepare(ctx, where, list, &p);
 }
 
 fli_status fli_sample_from_logits(fli_context *ctx, const fli_sample_args *args,

@@ -7,7 +7,7 @@
 #include "device/device.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(softmax, NULL);
+static const fli__impl impls[] = FLI__IMPLS(softmax, NULL, );
 static const fli__impl_list softmax_list = FLI__IMPL_LIST(softmax, impls);
 
 fli_status fli__check_per_row(const fli_context *ctx, const char *where,
@@ -99,8 +99,8 @@ fli_status fli_softmax(fli_context *ctx, const fli_softmax_args *args,
 
     TRY(fli__check_call(ctx, where, stream));
     TRY(softmax_params(ctx, where, args, 0, &p));
-    return fli__dispatch(ctx, where, &softmax_list, &p,
-                         fli__rows_work(p.n_rows, p.vocab));
+    return fli__dispatch(&(fli__call){ ctx, where, stream, 0 }, &softmax_list,
+                         &p, fli__rows_work(p.n_rows, p.vocab));
 }
 
 fli_status fli_softmax_prepare(fli_context *ctx, const fli_softmax_args *args)
@@ -110,5 +110,5 @@ fli_status fli_softmax_prepare(fli_context *ctx, const fli_softmax_args *args)
 
     TRY(fli__check_call(ctx, where, NULL));
     TRY(softmax_params(ctx, where, args, FLI__SHAPE_ONLY, &p));
-    return fli__choose(ctx, where, &softmax_list, &p, NULL);
+    return fli__prepare(ctx, where, &softmax_list, &p);
 }

@@ -221,10 +221,12 @@ static void dispatch_takes_the_first_that_accepts(void **state)
     int ran = 0;
 
     (void)state;
-    assert_ok(fli__dispatch(ctx, "op run", &two_list, &ran, 1));
+    assert_ok(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 }, &two_list,
+                            &ran, 1));
     assert_int_equal(ran, 2);
     ran = 0;
-    assert_ok(fli__dispatch(ctx, "op run", &two_list, &ran, 0));
+    assert_ok(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 }, &two_list,
+                            &ran, 0));
     assert_int_equal(ran, 0); /* no work: nothing runs */
     fli_context_destroy(ctx);
 }
@@ -238,7 +240,9 @@ static void forced_never_falls_back(void **state)
     (void)state;
     options.impl = "rmsnorm:cpu";
     ctx = create(&options);
-    assert_fails(fli__dispatch(ctx, "op run", &two_list, &ran, 1), UNSUPPORTED,
+    assert_fails(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 },
+                               &two_list, &ran, 1),
+                 UNSUPPORTED,
                  "op run: no implementation takes this (cpu baseline: not "
                  "today; ref: another implementation is forced; plain: another "
                  "implementation is forced)");
@@ -246,7 +250,8 @@ static void forced_never_falls_back(void **state)
     fli_context_destroy(ctx);
     options.impl = "plain";
     ctx = create(&options);
-    assert_ok(fli__dispatch(ctx, "op run", &two_list, &ran, 1));
+    assert_ok(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 }, &two_list,
+                            &ran, 1));
     assert_int_equal(ran, 1);
     fli_context_destroy(ctx);
 }
@@ -363,12 +368,14 @@ static void log_hook_hears_dispatch(void **state)
     options.log_ctx = line;
     fli_context *ctx = create(&options);
 
-    assert_ok(fli__dispatch(ctx, "op run", &two_list, &ran, 1));
+    assert_ok(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 }, &two_list,
+                            &ran, 1));
     assert_string_equal(line, ""); /* nothing without FLI_LOG */
     fli_context_destroy(ctx);
     setenv("FLI_LOG", "dispatch", 1);
     ctx = create(&options);
-    assert_ok(fli__dispatch(ctx, "op run", &two_list, &ran, 1));
+    assert_ok(fli__dispatch(&(fli__call){ ctx, "op run", NULL, 0 }, &two_list,
+                            &ran, 1));
     assert_string_equal(line, "op run: ref, not cpu baseline: not today");
     fli_context_destroy(ctx);
     unsetenv("FLI_LOG");
