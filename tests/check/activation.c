@@ -61,7 +61,7 @@ static fli_status silu_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_silu_and_mul(ctx, args, NULL);
+        status = fli_silu_and_mul(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -73,7 +73,7 @@ static fli_status gelu_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_gelu_and_mul(ctx, args, NULL);
+        status = fli_gelu_and_mul(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -85,7 +85,7 @@ static fli_status gelu_tanh_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_gelu_tanh_and_mul(ctx, args, NULL);
+        status = fli_gelu_tanh_and_mul(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

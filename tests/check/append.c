@@ -145,7 +145,7 @@ static fli_status append_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_append(ctx, args, NULL);
+        status = fli_append(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

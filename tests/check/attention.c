@@ -315,12 +315,12 @@ static void *attention_setup(check *c)
     return s;
 }
 
-static fli_status run(const state *s, const fli_attention *op)
+static fli_status run(const check *c, const state *s, const fli_attention *op)
 {
     fli_status status = FLI_OK;
 
     if (s->parts == 0)
-        return fli_attention_run(op, &s->args, NULL);
+        return fli_attention_run(op, &s->args, check_stream(c));
     for (int32_t i = s->parts - 1; i >= 0 && !status; i--)
         status = fli_attention_run_part(op, &s->args, i, s->parts);
     return status;
@@ -338,13 +338,15 @@ static fli_status attention_call(check *c, void *memory, fli_context *ctx)
     void *workspace = check_memory(c, bytes);
 
     if (s->desc.flags & FLI_ATTENTION_GRAPH)
-        status = fli_attention_plan(op, &s->decoy, workspace, bytes, NULL);
+        status = fli_attention_plan(op, &s->decoy, workspace, bytes,
+                                    check_stream(c));
     if (!status)
-        status = fli_attention_plan(op, &s->batch, workspace, bytes, NULL);
+        status = fli_attention_plan(op, &s->batch, workspace, bytes,
+                                    check_stream(c));
     if (!status) {
         check_start(c);
         do
-            status = run(s, op);
+            status = run(c, s, op);
         while (!status && check_again(c));
     }
     fli_attention_destroy(op);

@@ -42,6 +42,8 @@ double check_now(void)
 
 void check_start(check *c)
 {
+    if (c->gpu)
+        check_gpu_begin(c);
     if (!c->bench)
         return;
     c->batch = 1;
@@ -52,6 +54,8 @@ void check_start(check *c)
 
 int check_again(check *c)
 {
+    if (c->gpu)
+        check_gpu_end(c);
     if (!c->bench)
         return 0;
     if (++c->turns < c->batch)
@@ -94,7 +98,6 @@ double check_median(double *values, int64_t n)
 /* The reference is slow and runs in the first round only. */
 static int is_wanted(const check *c, int i, int round)
 {
-    const check_options *const o = c->options;
     const check_impl *const impl = &check_impls[i];
 
     if (!strcmp(impl->impl, "plain"))
@@ -103,8 +106,7 @@ static int is_wanted(const check *c, int i, int round)
         && (round > 0
             || c->flops / 0.5e9 + c->bytes / 0.5e9 > reference_seconds))
         return 0;
-    return (!o->impl || !strcmp(o->impl, impl->impl))
-           && (!o->isa || (impl->isa && !strcmp(o->isa, impl->isa)));
+    return check_chosen(c->options, impl);
 }
 
 /* 0 and a FAIL line when the call fails. */
@@ -210,7 +212,7 @@ void check_bench_case(const check_options *options, const check_case *one,
     int right = !one->error[0];
 
     if (right)
-        right = check_setup(&c, one, options, &state);
+        right = check_setup(&c, one, options, 0, &state);
     if (right && !c.ceiling)
         check_broken(&c, "the driver does not say how much work this is");
     if (right && !c.broken[0])

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The checker: one program that tests and times every implementation of every
- * op over the same case files.
+ * op over the same case files, on the CPU or with --cuda on a GPU.
  *
  * A driver (tests/check/<stem>.c) describes one op: the keys of its cases, a
  * setup that declares the tensors of a case, and a call.  The framework owns
@@ -122,11 +122,14 @@ typedef struct {
  *
  *     check_start(c);
  *     do
- *         status = fli_x(ctx, &args, NULL);
+ *         status = fli_x(ctx, &args, check_stream(c));
  *     while (!status && check_again(c));
  */
 void check_start(check *c);
 int check_again(check *c);
+
+/* The stream that every call and plan takes: NULL on the CPU. */
+fli_stream check_stream(const check *c);
 
 /* Zeroed memory that lives as long as the case. */
 void *check_state(check *c, size_t bytes);

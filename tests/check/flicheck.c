@@ -14,7 +14,11 @@ static const char usage[] =
     "FILE is <op>.txt or <op>.gen.txt; none: all that there are.\n"
     "\n"
     "  --op NAME       only this op\n"
-    "  --impl NAME     only this implementation: cpu, ref\n"
+    "  --cuda          the implementations for CUDA, on device 0, each on the\n"
+    "                  default stream, a stream or in a graph (full: all "
+    "three)\n"
+    "  --impl NAME     only this implementation: cpu, ref; portable, generic,\n"
+    "                  cublaslt\n"
     "  --isa NAME      only this ISA: baseline, avx2\n"
     "  --case ID       only this case, of any tier\n"
     "  --tier NAME     smoke (the default) or full: more cases, each by 1 and "
@@ -96,6 +100,7 @@ static int parse(int argc, char **argv, check_options *o, int *first_file)
         { .name = "--timeout", .number = &o->timeout },
         { .name = "--list", .flag = &o->list },
         { .name = "--bench", .flag = &o->bench },
+        { .name = "--cuda", .flag = &o->cuda },
     };
     const int n = sizeof(options) / sizeof(options[0]);
     int at = 1;
@@ -134,6 +139,8 @@ static int parse(int argc, char **argv, check_options *o, int *first_file)
         return bad("unknown op", o->op);
     if (o->list && o->bench)
         return bad("--list goes not with", "--bench");
+    if (o->cuda && o->bench)
+        return bad("--cuda goes not with", "--bench");
     return 0;
 }
 
@@ -141,19 +148,18 @@ static int parse(int argc, char **argv, check_options *o, int *first_file)
 static int check_filters(const check_options *o)
 {
     for (int i = 0; i < check_n_impls; i++)
-        if ((!o->impl || !strcmp(o->impl, check_impls[i].impl))
-            && (!o->isa
-                || (check_impls[i].isa && !strcmp(o->isa, check_impls[i].isa))))
+        if (check_chosen(o, &check_impls[i]))
             return 0;
     return bad("there is no such implementation:", o->impl ? o->impl : o->isa);
 }
 
 /* --- running -------------------------------------------------------------- */
 
-static void skip_absent(check_sum *sum)
+static void skip_absent(const check_options *o, check_sum *sum)
 {
-    for (int i = 0; i < check_n_impls; i++)
-        if (!check_context(&check_impls[i], 1)) {
+    /* a CUDA context does not survive the fork of what runs the cases */
+    for (int i = 0; i < check_n_impls && !o->cuda; i++)
+        if (!check_impls[i].gpu && !check_context(&check_impls[i], 1)) {
             printf("SKIP %s %s: %s\n", check_impls[i].impl,
                    check_impls[i].isa ? check_impls[i].isa : "",
                    fli_last_error());
@@ -214,7 +220,7 @@ int main(int argc, char **argv)
     unsetenv("FLI_CPU_ISA");
     unsetenv("FLI_THREADS");
     printf("seed %llu\n", (unsigned long long)options.seed);
-    skip_absent(&sum);
+    skip_absent(&options, &sum);
     if (options.bench)
         check_bench_begin(&options);
     if (at == argc)

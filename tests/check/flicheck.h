@@ -5,7 +5,7 @@
  *   run.c       a case against every implementation memory.c   guards, poison
  *   compare.c   the tolerance                       value.c    dtypes, random
  *   bench.c     timing; host.c, ceiling.c what stands beside it
- *   npy.c       files for the oracle */
+ *   gpu.c       its memory and streams              npy.c      files for the oracle */
 #ifndef TESTS_FLICHECK_H
 #define TESTS_FLICHECK_H
 
@@ -26,7 +26,7 @@ typedef enum { TIER_SMOKE, TIER_FULL, TIER_BENCH } check_tier;
 typedef struct {
     const char *op, *impl, *isa, *id, *dump, *tsv; /* NULL: any, none */
     check_tier tier;
-    int list, bench;
+    int list, bench, cuda;
     int threads; /* 0: as the case's id says; of --bench: all CPUs */
     int timeout; /* seconds a case may take */
     uint64_t seed;
@@ -61,6 +61,7 @@ check_case *check_load(const check_driver *driver, const char *file, int *n);
 typedef struct {
     char *pages, *data;
     size_t pages_bytes, data_bytes;
+    int gpu;
 } check_block;
 
 typedef enum {
@@ -80,11 +81,22 @@ typedef struct {
     char *keep[CHECK_N_KEEPS]; /* the data after calls, by check_keep_in */
 } check_item;
 
+/* How a call is made on the GPU: on the default stream, on one of its own,
+ * captured into a graph that runs once. */
+typedef enum {
+    GPU_DEFAULT_STREAM,
+    GPU_STREAM,
+    GPU_GRAPH,
+    N_GPU_MODES
+} check_gpu_mode;
+
 struct check {
     const check_case *one;
     const check_options *options;
     const char *impl; /* whose turn it is */
     int bench, in_setup;
+    int gpu; /* tensors are on the GPU; calls are made as gpu_mode says */
+    check_gpu_mode gpu_mode;
     uint64_t random, random_after_setup;
     char broken[REASON_BYTES]; /* "" while the case is right */
 
@@ -158,13 +170,14 @@ int check_outputs(const check *c, char *reason);
 
 typedef struct {
     const char *impl, *isa; /* isa NULL: any */
+    int gpu;
 } check_impl;
 
 extern const check_impl check_impls[]; /* ref, plain, then those to check */
 extern const int check_n_impls;
 
 /* The context of impl with n threads, or -n: n parts run one after the other in
- * descending order.  NULL where the machine has not the ISA. */
+ * descending order; on a GPU n is 0.  NULL where the machine has not the ISA. */
 fli_context *check_context(const check_impl *impl, int n);
 void check_contexts_destroy(void);
 
@@ -182,7 +195,10 @@ void check_progress(const char *format, ...)
 
 /* 0 when setup breaks the case; then c->broken says why. */
 int check_setup(check *c, const check_case *one, const check_options *options,
-                void **state);
+                int gpu, void **state);
+
+/* Whether the options ask for impl. */
+int check_chosen(const check_options *options, const check_impl *impl);
 
 /* --- bench.c, host.c, ceiling.c, npy.c ------------------------------------ */
 
@@ -203,6 +219,19 @@ double check_ceiling(const char *name, const char *isa, int n, double bytes);
 
 /* The inputs as setup left them, before any call. */
 int check_dump(const check *c);
+
+/* --- gpu.c ---------------------------------------------------------------- */
+
+/* Device 0's primary context, current; the program ends without one. */
+void check_gpu_open(void);
+/* Memory that host and device reach, aligned to a page. */
+void *check_gpu_alloc(size_t bytes);
+void check_gpu_free(void *memory);
+/* Around what is called, by check_start and check_again. */
+void check_gpu_begin(const check *c);
+void check_gpu_end(const check *c);
+/* Waits for the device; its error, or 0. */
+int check_gpu_wait(void);
 
 /* --- memory for all ------------------------------------------------------- */
 

@@ -11,8 +11,9 @@ static void *blob_memory(check *c, int32_t dtype, int64_t n, int64_t k)
 }
 
 /* Packs b for ctx into memory, of which args->packed has the bytes it takes. */
-static fli_status pack_weights(fli_context *ctx, const fli_tensor *b,
-                               void *memory, fli_gemm_pack_args *args)
+static fli_status pack_weights(const check *c, fli_context *ctx,
+                               const fli_tensor *b, void *memory,
+                               fli_gemm_pack_args *args)
 {
     const size_t bytes =
         fli_gemm_packed_bytes(ctx, b->dtype, b->shape[0], b->shape[1]);
@@ -20,7 +21,7 @@ static fli_status pack_weights(fli_context *ctx, const fli_tensor *b,
     *args = (fli_gemm_pack_args)FLI_GEMM_PACK_ARGS_INIT;
     args->b = *b;
     args->packed = fli_tensor_1d(memory, ctx, FLI_U8, (int64_t)bytes);
-    return fli_gemm_pack(ctx, args, NULL);
+    return fli_gemm_pack(ctx, args, check_stream(c));
 }
 
 /* --- gemm ---------------------------------------------------------------- */
@@ -88,14 +89,14 @@ static fli_status gemm_call(check *c, void *state, fli_context *ctx)
     if (s->blob) {
         fli_gemm_pack_args pack;
 
-        status = pack_weights(ctx, &s->b, s->blob, &pack);
+        status = pack_weights(c, ctx, &s->b, s->blob, &pack);
         if (status)
             return status;
         args.packed = pack.packed;
     }
     check_start(c);
     do
-        status = fli_gemm(ctx, &args, NULL);
+        status = fli_gemm(ctx, &args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -141,14 +142,14 @@ static fli_status pack_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = pack_weights(ctx, &s->b, s->blob, &pack);
+        status = pack_weights(c, ctx, &s->b, s->blob, &pack);
     while (!status && check_again(c));
     if (status)
         return status;
     args.a = s->unit;
     args.packed = pack.packed;
     args.out = s->out;
-    return fli_gemm(ctx, &args, NULL);
+    return fli_gemm(ctx, &args, check_stream(c));
 }
 
 const check_driver check_gemm_pack = { "gemm_pack", pack_keys, pack_setup,

@@ -40,13 +40,18 @@ static size_t round_up(size_t n, size_t to)
 }
 
 /* Pages that hold offset + bytes, then the trap. */
-static void map(check_block *block, size_t bytes)
+static void map(check_block *block, size_t bytes, int gpu)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     /* large blocks begin at 2 MiB, so that they can be huge pages */
     const size_t large = 2u << 20, align = bytes < large ? page : large;
 
     block->pages_bytes = round_up(bytes, page);
+    block->gpu = gpu;
+    if (gpu) { /* without the trap: compute-sanitizer has its own */
+        block->pages = check_gpu_alloc(block->pages_bytes);
+        return;
+    }
     const size_t all = block->pages_bytes + page + align;
     char *const memory = mmap(NULL, all, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -71,7 +76,11 @@ static void map(check_block *block, size_t bytes)
 
 static void unmap(const check_block *block)
 {
-    munmap(block->pages, block->pages_bytes + (size_t)sysconf(_SC_PAGESIZE));
+    if (block->gpu)
+        check_gpu_free(block->pages);
+    else
+        munmap(block->pages,
+               block->pages_bytes + (size_t)sysconf(_SC_PAGESIZE));
 }
 
 /* --- tensors -------------------------------------------------------------- */
@@ -85,7 +94,7 @@ static void place(check *c, check_block *block, size_t bytes, int32_t dtype)
     if (!c->bench && check_is_float(dtype) && dice & 2)
         shift = (1 + (dice >> 2) % 3) * element;
     block->data_bytes = bytes;
-    map(block, bytes + 2 * GUARD_BYTES);
+    map(block, bytes + 2 * GUARD_BYTES, c->gpu);
     poison(block->pages, block->pages_bytes, dtype);
     /* only floats may lie anywhere: blobs and tables want their alignment */
     if (!c->bench && check_is_float(dtype) && dice & 1)
@@ -203,7 +212,7 @@ fli_tensor check_tensor(check *c, const check_spec *spec)
     item->spec = *spec;
     item->view = (fli_tensor){
         .dtype = spec->dtype,
-        .device = fli_cpu(),
+        .device = c->gpu ? fli_cuda(0) : fli_cpu(),
         .ndim = spec->ndim,
     };
     for (int i = last; i >= 0; i--) {
@@ -269,7 +278,7 @@ void *check_memory(check *c, size_t bytes)
     check_block *const block = &c->blocks[c->n_blocks++];
 
     block->data_bytes = bytes;
-    map(block, bytes + 2 * GUARD_BYTES);
+    map(block, bytes + 2 * GUARD_BYTES, c->gpu);
     memset(block->pages, 0xa5, block->pages_bytes);
     /* as near to the trap as 256 bytes allow */
     block->data = block->pages + (block->pages_bytes - bytes) / 256 * 256;

@@ -107,7 +107,7 @@ static fli_status call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_merge_states(ctx, args, NULL);
+        status = fli_merge_states(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

@@ -67,7 +67,7 @@ static fli_status rmsnorm_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_rmsnorm(ctx, args, NULL);
+        status = fli_rmsnorm(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -106,7 +106,7 @@ static fli_status fused_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_fused_add_rmsnorm(ctx, args, NULL);
+        status = fli_fused_add_rmsnorm(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

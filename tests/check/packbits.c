@@ -51,7 +51,7 @@ static fli_status packbits_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_packbits(ctx, args, NULL);
+        status = fli_packbits(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -104,7 +104,7 @@ static fli_status segment_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_segment_packbits(ctx, args, NULL);
+        status = fli_segment_packbits(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

@@ -75,7 +75,7 @@ static fli_status page_copy_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_page_copy(ctx, args, NULL);
+        status = fli_page_copy(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

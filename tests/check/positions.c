@@ -41,7 +41,7 @@ static fli_status positions_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_get_batch_indices_positions(ctx, args, NULL);
+        status = fli_get_batch_indices_positions(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

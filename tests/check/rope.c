@@ -137,7 +137,7 @@ static fli_status rope_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_rope(ctx, args, NULL);
+        status = fli_rope(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }

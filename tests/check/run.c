@@ -12,10 +12,9 @@
 #include "flicheck.h"
 
 const check_impl check_impls[] = {
-    { "ref", NULL },
-    { "plain", NULL },
-    { "cpu", "baseline" },
-    { "cpu", "avx2" },
+    { "ref", NULL, 0 },      { "plain", NULL, 0 },    { "cpu", "baseline", 0 },
+    { "cpu", "avx2", 0 },    { "portable", NULL, 1 }, { "generic", NULL, 1 },
+    { "cublaslt", NULL, 1 },
 };
 const int check_n_impls = sizeof(check_impls) / sizeof(check_impls[0]);
 
@@ -59,7 +58,8 @@ fli_context *check_context(const check_impl *impl, int n)
         options.n_threads = n;
     else
         options.executor = (fli_executor){ &parts[i], -n, run_descending };
-    if (fli_context_create(&contexts[i].ctx, fli_cpu(), &options))
+    if (fli_context_create(&contexts[i].ctx,
+                           impl->gpu ? fli_cuda(0) : fli_cpu(), &options))
         return NULL;
     contexts[i].impl = impl;
     contexts[i].n = n;
@@ -146,11 +146,18 @@ typedef enum {
     ABSENT /* not on this machine */
 } outcome;
 
-/* "3 threads" */
-static const char *mode_name(int n)
+/* "3 threads", "a graph" */
+static const char *mode_name(const check_impl *impl, int n)
 {
+    static const char *const gpu_modes[N_GPU_MODES] = {
+        "the default stream",
+        "a stream",
+        "a graph",
+    };
     static char text[32];
 
+    if (impl->gpu)
+        return gpu_modes[n];
     snprintf(text, sizeof(text), n < 0 ? "%d parts" : "%d thread%s", abs(n),
              n == 1 ? "" : "s");
     return text;
@@ -165,16 +172,45 @@ static const char *impl_name(const check_impl *impl)
     return text;
 }
 
+/* Ends the process, for a device that gave an error gives nothing else; the
+ * parent counts the case and goes on with the next. */
+static void report_lost(const check *c, const char *reason)
+{
+    printf("LOST %s %s: %s: %s\n", c->one->driver->op,
+           check_value(c->one, "id"), shared->stage, reason);
+    fflush(stdout);
+    _exit(4);
+}
+
+/* 0 and a reason when the device went wrong after a call that did not. */
+static int gpu_is_well(const check *c, fli_context *ctx, char *reason)
+{
+    if (!c->gpu)
+        return 1;
+    const int result = check_gpu_wait();
+
+    if (result) { /* nothing works from here on */
+        snprintf(reason, REASON_BYTES, "CUDA error %d", result);
+        report_lost(c, reason);
+    }
+    if (fli_context_check(ctx)) {
+        snprintf(reason, REASON_BYTES, "%s", fli_last_error());
+        return 0;
+    }
+    return 1;
+}
+
 static outcome call(check *c, void *state, const check_impl *impl, int n,
                     char *reason)
 {
-    fli_context *const ctx = check_context(impl, n);
+    fli_context *const ctx = check_context(impl, impl->gpu ? 0 : n);
 
     if (!ctx)
         return ABSENT;
     c->impl = impl->impl;
+    c->gpu_mode = impl->gpu ? (check_gpu_mode)n : GPU_DEFAULT_STREAM;
     check_refill(c);
-    check_progress("%s, %s", impl_name(impl), mode_name(n));
+    check_progress("%s, %s", impl_name(impl), mode_name(impl, n));
     const fli_status status = c->one->driver->call(c, state, ctx);
 
     if (c->broken[0]) {
@@ -187,10 +223,14 @@ static outcome call(check *c, void *state, const check_impl *impl, int n,
 
         snprintf(reason + length, REASON_BYTES - (size_t)length, "%s",
                  fli_last_error());
+        if (c->gpu && (check_gpu_wait() || c->gpu_mode == GPU_GRAPH))
+            report_lost(c, reason);
         if (status != FLI_UNSUPPORTED)
             return WRONG;
         return check_untouched(c, reason) ? REFUSED : WRONG;
     }
+    if (!gpu_is_well(c, ctx, reason))
+        return WRONG;
     return check_intact(c, reason) ? DONE : WRONG;
 }
 
@@ -201,17 +241,18 @@ static void report(const check *c, const check_impl *impl, int n,
     const check_case *const one = c->one;
     const char *const id = check_value(one, "id");
 
-    printf(
-        "FAIL %s %s: %s, %s: %s\n"
-        "  again: flicheck --op %s --case %s --impl %s%s%s --seed %llu%s %s\n",
-        one->driver->op, id, impl_name(impl), mode_name(n), reason,
-        one->driver->op, id, impl->impl, impl->isa ? " --isa " : "",
-        impl->isa ? impl->isa : "", (unsigned long long)options->seed,
-        options->tier == TIER_FULL ? " --tier full" : "", one->file);
+    printf("FAIL %s %s: %s, %s: %s\n"
+           "  again: flicheck --op %s --case %s --impl %s%s%s --seed %llu%s%s "
+           "%s\n",
+           one->driver->op, id, impl_name(impl), mode_name(impl, n), reason,
+           one->driver->op, id, impl->impl, impl->isa ? " --isa " : "",
+           impl->isa ? impl->isa : "", (unsigned long long)options->seed,
+           options->tier == TIER_FULL ? " --tier full" : "",
+           options->cuda ? " --cuda" : "", one->file);
 }
 
 int check_setup(check *c, const check_case *one, const check_options *options,
-                void **state)
+                int gpu, void **state)
 {
     const char *const id = check_value(one, "id");
 
@@ -219,6 +260,7 @@ int check_setup(check *c, const check_case *one, const check_options *options,
     c->one = one;
     c->options = options;
     c->bench = options->bench;
+    c->gpu = gpu;
     c->impl = "setup";
     c->random = check_hash(options->seed, one->driver->op);
     c->random = check_hash(c->random, id);
@@ -230,9 +272,12 @@ int check_setup(check *c, const check_case *one, const check_options *options,
     return !c->broken[0];
 }
 
-static int chosen(const check_options *options, const check_impl *impl)
+int check_chosen(const check_options *options, const check_impl *impl)
 {
-    return (!options->impl || !strcmp(options->impl, impl->impl))
+    const int is_reference = impl < &check_impls[2];
+
+    return (is_reference ? !options->cuda : impl->gpu == options->cuda)
+           && (!options->impl || !strcmp(options->impl, impl->impl))
            && (!options->isa
                || (impl->isa && !strcmp(options->isa, impl->isa)));
 }
@@ -250,15 +295,18 @@ static int repeats(check *c, void *state, const check_impl *impl, int n,
 static int check_impl_modes(check *c, void *state, const check_impl *impl)
 {
     const char *const id = check_value(c->one, "id");
-    const uint64_t pick = check_hash(0, id) % N_MODES;
+    const int n_modes = impl->gpu ? (int)N_GPU_MODES : N_MODES;
+    const int pick = (int)(check_hash(0, id) % (uint64_t)n_modes);
     const int full = c->options->tier == TIER_FULL;
+    const int threads = impl->gpu ? 0 : c->options->threads;
     char reason[REASON_BYTES] = "";
 
-    for (int i = 0; i < N_MODES; i++) {
-        const int n =
-            c->options->threads ? c->options->threads : thread_modes[i];
+    for (int i = 0; i < n_modes; i++) {
+        const int n = impl->gpu ? i : threads ? threads : thread_modes[i];
 
-        if (!full && !c->options->threads && (uint64_t)i != pick)
+        /* what is captured must have been compiled before */
+        if (!full && !threads && i != pick
+            && !(impl->gpu && pick == GPU_GRAPH && i == GPU_STREAM))
             continue;
         const outcome what = call(c, state, impl, n, reason);
 
@@ -275,7 +323,7 @@ static int check_impl_modes(check *c, void *state, const check_impl *impl)
             report(c, impl, n, reason);
             return 0;
         }
-        if (what == REFUSED || c->options->threads)
+        if (what == REFUSED || threads)
             return 1;
     }
     return 1;
@@ -314,6 +362,36 @@ static int run_reference(check *c, void *state)
     return 1;
 }
 
+static int check_impl_list(check *c, void *state)
+{
+    for (int i = 0; i < check_n_impls; i++)
+        if (i != 1 && check_chosen(c->options, &check_impls[i])
+            && !check_impl_modes(c, state, &check_impls[i]))
+            return 0;
+    return 1;
+}
+
+/* The same case once more on the GPU: its inputs are the same, and it is held
+ * against what the reference gave on the CPU. */
+static int check_on_gpu(const check *c)
+{
+    static check gpu;
+    void *state;
+    int right = check_setup(&gpu, c->one, c->options, 1, &state);
+
+    if (right) {
+        check_seal(&gpu);
+        for (int i = 0; i < c->n_items; i++)
+            memcpy(gpu.items[i].keep, c->items[i].keep,
+                   sizeof(gpu.items[i].keep));
+        right = check_impl_list(&gpu, state);
+        for (int i = 0; i < c->n_items; i++)
+            memset(gpu.items[i].keep, 0, CHECK_KEEP_AGAIN * sizeof(char *));
+    }
+    check_release(&gpu);
+    return right;
+}
+
 static int check_sealed(check *c, void *state)
 {
     check_seal(c);
@@ -323,11 +401,7 @@ static int check_sealed(check *c, void *state)
         report(c, &check_impls[0], 1, "its files could not be written");
         return 0;
     }
-    for (int i = 0; i < check_n_impls; i++)
-        if (i != 1 && chosen(c->options, &check_impls[i])
-            && !check_impl_modes(c, state, &check_impls[i]))
-            return 0;
-    return 1;
+    return c->options->cuda ? check_on_gpu(c) : check_impl_list(c, state);
 }
 
 static int check_one(const check_options *options, const check_case *one)
@@ -343,7 +417,7 @@ static int check_one(const check_options *options, const check_case *one)
     }
     check_progress("setup");
     current = &c;
-    right = check_setup(&c, one, options, &state);
+    right = check_setup(&c, one, options, 0, &state);
     if (right)
         right = check_sealed(&c, state);
     else
@@ -403,7 +477,7 @@ static void report_death(const check_options *options, const check_case *cases,
     else if (number)
         printf("died of %s%s\n", strsignal(number), shared->fault);
     else
-        printf("ended with exit status %d (a sanitizer?)\n", WEXITSTATUS(how));
+        printf("ended with exit status %d\n", WEXITSTATUS(how));
     if (dead >= 0)
         printf("  again: flicheck --op %s --case %s --seed %llu%s %s\n",
                one->driver->op, id, (unsigned long long)options->seed,

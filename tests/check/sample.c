@@ -282,7 +282,7 @@ static fli_status softmax_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_softmax(ctx, args, NULL);
+        status = fli_softmax(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -372,7 +372,7 @@ static fli_status sample_from_logits_call(check *c, void *state,
 
     check_start(c);
     do
-        status = fli_sample_from_logits(ctx, args, NULL);
+        status = fli_sample_from_logits(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -385,7 +385,7 @@ static fli_status sample_from_probs_call(check *c, void *state,
 
     check_start(c);
     do
-        status = fli_sample_from_probs(ctx, args, NULL);
+        status = fli_sample_from_probs(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -455,7 +455,7 @@ static fli_status renorm_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_renorm_probs(ctx, args, NULL);
+        status = fli_renorm_probs(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
@@ -467,7 +467,7 @@ static fli_status mask_call(check *c, void *state, fli_context *ctx)
 
     check_start(c);
     do
-        status = fli_mask_logits(ctx, args, NULL);
+        status = fli_mask_logits(ctx, args, check_stream(c));
     while (!status && check_again(c));
     return status;
 }
