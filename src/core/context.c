@@ -28,6 +28,10 @@ const fli_allocator fli__default_allocator = {
     .free = libc_free,
 };
 
+const fli_context fli__memory_context = {
+    .allocator = { .alloc = libc_alloc, .free = libc_free },
+};
+
 void fli__default_log(void *ctx, const char *line)
 {
     (void)ctx;

@@ -35,7 +35,7 @@ struct fli_context {
     fli_log_fn *log;
     void *log_ctx;
     uint32_t log_topics;
-    char describe[64];
+    char describe[128];
     /* the implementation asked for of each op; "" is free choice */
     char forced[][FLI__IMPL_NAME_BYTES];
 };
@@ -47,6 +47,9 @@ void fli__free(const fli_context *ctx, void *memory, size_t bytes);
 /* What a context uses without hooks: the C library's memory, and stderr. */
 extern const fli_allocator fli__default_allocator;
 void fli__default_log(void *ctx, const char *line);
+
+/* For functions that are asked without a context: good for memory alone. */
+extern const fli_context fli__memory_context;
 
 void fli__log(const fli_context *ctx, fli__log_topic topic, const char *format,
               ...) __attribute__((format(printf, 3, 4)));

@@ -13,8 +13,15 @@
     FLI_ENV(FLI_LOG, "dispatch,jit", "topics to log, to stderr by default")    \
     FLI_ENV(FLI_LIBCUDA, "file", "the driver, in place of libcuda.so.1")       \
     FLI_ENV(FLI_NVRTC, "file or folder", "where libnvrtc is")                  \
+    FLI_ENV(FLI_CUBLASLT, "file or folder", "where libcublasLt is")            \
     FLI_ENV(FLI_CACHE, "folder", "of compiled kernels; must be private")       \
-    FLI_ENV(FLI_PACK, "file", "kernels compiled ahead by flashinfer prebuild")
+    FLI_ENV(FLI_PACK, "file", "kernels compiled ahead by flashinfer prebuild") \
+    FLI_ENV(VIRTUAL_ENV, "folder", "Python packages that may have NVRTC")      \
+    FLI_ENV(CONDA_PREFIX, "folder", "conda packages that may have NVRTC")      \
+    FLI_ENV(CUDA_HOME, "folder", "a CUDA toolkit that may have NVRTC")         \
+    FLI_ENV(CUDA_PATH, "folder", "the same")                                   \
+    FLI_ENV(XDG_CACHE_HOME, "folder", "FLI_CACHE is flashinfer in it")         \
+    FLI_ENV(HOME, "folder", "else FLI_CACHE is .cache/flashinfer in it")
 
 typedef enum {
 #define FLI_ENV(name, values, meaning) FLI__ENV_##name,

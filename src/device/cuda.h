@@ -40,6 +40,10 @@ struct fli__cuda {
     pthread_mutex_t lock;
     void *kernels;
     void (*free_kernels)(const fli_context *ctx, void *kernels);
+
+    /* cuBLASLt; src/gemm makes it on first use. */
+    void *blas;
+    void (*free_blas)(const fli_context *ctx, void *blas);
 };
 
 /* --- cuda.c ---------------------------------------------------------------- */
@@ -51,25 +55,35 @@ fli_status fli__cuda_open(fli_context *ctx, const fli_context_options *options);
 /* NULL is fine. */
 void fli__cuda_close(fli_context *ctx);
 
-/* DEVICE: "<where>: <call> failed: <name> (<text>)"; OK for 0. */
+/* DEVICE, or OUT_OF_MEMORY where that is what the driver says: "<where>: <call>
+ * failed: <name> (<text>)"; OK for 0. */
 fli_status fli__cuda_status(const fli_context *ctx, const char *where,
                             const char *call, int32_t result);
 
+/* Calls the driver: FLI__CU(ctx, where, cuMemFree, pointer) is an fli_status. */
+#define FLI__CU(ctx, where, name, ...)                                         \
+    fli__cuda_status(ctx, where, #name, (ctx)->cuda->driver->name(__VA_ARGS__))
+
+/* UNSUPPORTED of a context that compiles only: what needs a device asks this
+ * before it compiles or copies. */
+fli_status fli__cuda_check_device(const fli_context *ctx, const char *where);
+
 /* Makes the context's CUcontext current for the calling thread, if it is not,
- * and gives back what was: leave with it. */
+ * and gives back what was: leave with it.  A context that compiles only has
+ * none, and nothing is done. */
 fli_status fli__cuda_enter(const fli_context *ctx, const char *where,
                            void **previous);
 void fli__cuda_leave(const fli_context *ctx, void *previous);
 
-/* Is stream being captured into a graph? */
+/* Is call->stream being captured into a graph?  UNSUPPORTED as check_device. */
 fli_status fli__cuda_is_capturing(const fli__call *call, int32_t *out);
 
-/* UNSUPPORTED of a context that compiles only; INVALID_ARGUMENT for a stream of
- * another context. */
+/* INVALID_ARGUMENT for a stream of another context.  The default streams (NULL,
+ * legacy, of the thread) are of whatever context is current, so of ours. */
 fli_status fli__cuda_check_stream(const fli_context *ctx, const char *where,
                                   fli_stream stream);
 
-/* Reads and clears the sticky flags; waits for the device.  INVALID_ARGUMENT
+/* Waits for the device, reads and clears the sticky flags.  INVALID_ARGUMENT
  * with what was raised. */
 fli_status fli__cuda_check_sticky(const fli_context *ctx, const char *where);
 
@@ -90,32 +104,40 @@ typedef struct {
     uint32_t cluster;      /* blocks of a cluster along x; 0: none */
 } fli__launch;
 
-/* Launches kernel with the one parameter it takes, a struct by value.  Where the
- * device has it, the launch may begin before the one before it has ended
- * (programmatic dependent launch): every kernel begins with pdl_wait(). */
+/* Launches kernel with the one parameter it takes, a struct by value; an empty
+ * grid is no launch.  Where the device has it, the launch may begin before the one
+ * before it has ended (programmatic dependent launch): every kernel begins with
+ * pdl_wait().  Between enter and leave, as dispatch calls launch functions. */
 fli_status fli__cuda_launch(const fli__call *call, const fli__kernel *kernel,
                             const fli__launch *launch, void *params);
 
-/* Blocks of kernel that an SM holds at once, at least 1. */
+/* Blocks of kernel that an SM holds at once, at least 1 (without a device: 1).
+ */
 int32_t fli__cuda_occupancy(const fli_context *ctx, const fli__kernel *kernel,
                             int32_t block, size_t shared_bytes);
 
 /* --- cuda_staging.c -------------------------------------------------------- */
 
-/* Pinned host memory in a ring: a slot is filled by the host and copied to the
- * device in stream order; it is filled again only when that copy has run. */
+/* Pinned host memory in a ring of 4 slots: a slot is filled by the host and copied
+ * to the device in stream order; it is filled again only when that copy has run.
+ * One plan at a time, in the caller's order; any of its streams. */
 typedef struct fli__staging fli__staging;
 
-/* n_slots of bytes each. */
+/* Slots of bytes each; none where the context compiles only. */
 fli_status fli__staging_create(const fli_context *ctx, const char *where,
                                size_t bytes, fli__staging **out);
+
+/* NULL is fine.  Waits for copies on their way. */
 void fli__staging_destroy(const fli_context *ctx, fli__staging *staging);
 
-/* The next slot to fill; waits for its last copy, which is n_slots plans ago. */
+/* The slot to fill; waits for its last copy, which is 4 plans ago.  INVALID_STATE
+ * while the stream is being captured: a replay would copy what the slot has then.
+ */
 fli_status fli__staging_next(const fli__call *call, fli__staging *staging,
                              void **out);
 
-/* Copies the first bytes of that slot to device memory, in stream order. */
+/* Copies the first bytes of that slot to device memory, in stream order, and turns
+ * to the next one. */
 fli_status fli__staging_send(const fli__call *call, fli__staging *staging,
                              void *device, size_t bytes);
 

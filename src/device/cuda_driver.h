@@ -13,7 +13,7 @@ typedef struct {
     int32_t id;
     char pad[4];
     union {
-        char bytes[64];
+        uint64_t words[8];
         struct {
             uint32_t x, y, z;
         } cluster;
@@ -45,6 +45,7 @@ typedef struct {
     FLI_CU(cuCtxGetCurrent, , (void **context))                                \
     FLI_CU(cuCtxSetCurrent, , (void *context))                                 \
     FLI_CU(cuCtxGetDevice, , (int32_t * device))                               \
+    FLI_CU(cuCtxSynchronize, , (void))                                         \
     FLI_CU(cuModuleLoadData, , (void **module, const void *image))             \
     FLI_CU(cuModuleUnload, , (void *module))                                   \
     FLI_CU(cuModuleGetFunction, ,                                              \
@@ -81,6 +82,8 @@ typedef struct {
 
 /* The values used of the driver's enums. */
 enum {
+    FLI__CU_OUT_OF_MEMORY = 2,
+    FLI__CU_INVALID_HANDLE = 400,
     FLI__CU_ATTRIBUTE_SMS = 16,
     FLI__CU_ATTRIBUTE_L2_BYTES = 38,
     FLI__CU_ATTRIBUTE_MAJOR = 75,
@@ -100,5 +103,10 @@ enum {
 /* The driver, opened once a process: libcuda.so.1, or FLI_LIBCUDA.  NULL where
  * it cannot be, with the reason in *why (static storage). */
 const fli__cuda_driver *fli__cuda_driver_open(const char **why);
+
+/* "CUDA_ERROR_NO_DEVICE (no CUDA-capable device is detected)" into buf; returns
+ * buf. */
+const char *fli__cuda_error_text(const fli__cuda_driver *driver, int32_t result,
+                                 char *buf, size_t n);
 
 #endif

@@ -122,8 +122,15 @@ static void bad_options(void **state)
 static void devices(void **state)
 {
     (void)state;
+    setenv("FLI_LIBCUDA", "./no-libcuda.so", 1);
     assert_int_equal(refused(fli_cuda(0), NULL), FLI_UNSUPPORTED);
-    assert_non_null(strstr(fli_last_error(), "no CUDA backend"));
+    assert_string_equal(
+        fli_last_error(),
+        "context create: device is cuda:0, and the driver cannot be opened "
+        "(./no-libcuda.so: cannot open shared object file: No such file or "
+        "directory)");
+    unsetenv("FLI_LIBCUDA");
+    assert_int_equal(refused(fli_cuda(-1), NULL), FLI_INVALID_ARGUMENT);
     assert_int_equal(refused((fli_device){ 7, 0 }, NULL), FLI_INVALID_ARGUMENT);
     assert_int_equal(refused((fli_device){ FLI_DEVICE_CPU, 1 }, NULL),
                      FLI_INVALID_ARGUMENT);
