@@ -19,6 +19,7 @@
 #include "base.h"
 #include "context.h"
 #include "gemm.h"
+#include "jit.h"
 #include "norm.h"
 #include "page.h"
 #include "quant.h"
