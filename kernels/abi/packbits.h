@@ -14,6 +14,8 @@ typedef struct {
     int64_t n, n_segments;
     int32_t little; /* the first element is bit 0, else bit 7 */
     int32_t reserved;
+    int64_t n_out; /* CUDA: bytes that out holds */
+    uint32_t *sticky;
 } fli_packbits_params;
 
 #endif

@@ -12,6 +12,7 @@ typedef struct {
     const int32_t *seq_lens;            /* [n_requests] */
     int32_t *batch_indices, *positions; /* [n_rows] */
     int64_t n_requests, n_rows;
+    uint32_t *sticky; /* CUDA */
 } fli_positions_params;
 
 #endif

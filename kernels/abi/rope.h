@@ -29,6 +29,19 @@ typedef struct {
     float low_freq_factor, high_freq_factor, old_context_len;
     int32_t dtype;           /* of q and k: f32, f16, bf16 */
     int32_t dtype_positions; /* i32, i64 */
+    int64_t n_positions; /* CUDA: what positions are held against where there
+                                is a cache */
+    uint32_t *sticky;
 } fli_rope_params;
+
+/* What a CUDA launch turns: some of the pairs, so that their frequencies fit the
+ * 4 KiB of a kernel's parameters. */
+enum { FLI_ROPE_PAIRS = 256 };
+
+typedef struct {
+    fli_rope_params p;
+    int32_t first, n_pairs; /* of the launch */
+    double frequency[FLI_ROPE_PAIRS];
+} fli_rope_launch;
 
 #endif

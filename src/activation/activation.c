@@ -7,10 +7,11 @@
 
 #include "abi/activation.h"
 #include "abi/kernels.h"
+#include "activation/activation.h"
 #include "core/check.h"
-#include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(activation, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    activation, NULL, FLI__CUDA("portable", NULL, fli__activation_cuda, 0));
 static const fli__impl_list silu_list = FLI__IMPL_LIST(silu_and_mul, impls);
 static const fli__impl_list gelu_list = FLI__IMPL_LIST(gelu_and_mul, impls);
 static const fli__impl_list gelu_tanh_list =

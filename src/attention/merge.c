@@ -6,10 +6,11 @@
 
 #include "abi/kernels.h"
 #include "abi/merge.h"
+#include "attention/merge.h"
 #include "core/check.h"
-#include "device/device.h"
 
-static const fli__impl impls[] = FLI__IMPLS(merge, NULL, );
+static const fli__impl impls[] =
+    FLI__IMPLS(merge, NULL, FLI__CUDA("portable", NULL, fli__merge_cuda, 0));
 static const fli__impl_list merge_list = FLI__IMPL_LIST(merge_states, impls);
 
 /* tensor[:, 0] */

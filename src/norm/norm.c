@@ -8,12 +8,16 @@
 #include "abi/kernels.h"
 #include "abi/norm.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "norm/norm.h"
 
-static const fli__impl impls[] = FLI__IMPLS(norm, NULL, );
-static const fli__impl_list rmsnorm_list = FLI__IMPL_LIST(rmsnorm, impls);
+static const fli__impl rmsnorm_impls[] =
+    FLI__IMPLS(norm, NULL, FLI__CUDA("portable", NULL, fli__norm_cuda, 0));
+static const fli__impl fused_impls[] = FLI__IMPLS(
+    norm, NULL, FLI__CUDA("portable", NULL, fli__norm_residual_cuda, 0));
+static const fli__impl_list rmsnorm_list =
+    FLI__IMPL_LIST(rmsnorm, rmsnorm_impls);
 static const fli__impl_list fused_list =
-    FLI__IMPL_LIST(fused_add_rmsnorm, impls);
+    FLI__IMPL_LIST(fused_add_rmsnorm, fused_impls);
 
 /* [n_rows, hidden] is [n_rows, 1, hidden]. */
 static void strides_of(const fli_tensor *tensor, int64_t stride[2])

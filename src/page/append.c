@@ -7,9 +7,11 @@
 #include "abi/append.h"
 #include "abi/kernels.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "device/cuda.h"
+#include "page/page.h"
 
-static const fli__impl impls[] = FLI__IMPLS(append, NULL, );
+static const fli__impl impls[] =
+    FLI__IMPLS(append, NULL, FLI__CUDA("portable", NULL, fli__append_cuda, 0));
 static const fli__impl_list list = FLI__IMPL_LIST(append, impls);
 
 static fli_status check_input(const fli_context *ctx, const char *where,
@@ -180,7 +182,7 @@ static fli_status append_params(const fli_context *ctx, const char *where,
     TRY(check_input(ctx, where, &a, flags));
     TRY(check_cache(ctx, where, &a, flags));
     TRY(check_aliases(where, &a));
-    if (!(flags & FLI__SHAPE_ONLY))
+    if (!(flags & FLI__SHAPE_ONLY) && !ctx->cuda)
         TRY(check_rows(where, &a));
     *p = (fli_append_params){
         .tensor = { append_tensor(&a.k, &a.cache.k, &a.cache),
@@ -194,6 +196,10 @@ static fli_status append_params(const fli_context *ctx, const char *where,
         .page_size = a.cache.k.shape[token_dim(&a.cache)],
         .dtype = a.k.dtype,
         .dtype_cache = a.cache.k.dtype,
+        .n_requests = a.cache.page_indptr.shape[0] - 1,
+        .n_indices = a.cache.page_indices.shape[0],
+        .n_pages = a.cache.k.shape[0],
+        .sticky = ctx->cuda ? ctx->cuda->sticky : NULL,
     };
     return FLI_OK;
 }

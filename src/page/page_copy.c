@@ -8,9 +8,11 @@
 #include "abi/kernels.h"
 #include "abi/page_copy.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "device/cuda.h"
+#include "page/page.h"
 
-static const fli__impl impls[] = FLI__IMPLS(page_copy, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    page_copy, NULL, FLI__CUDA("portable", NULL, fli__page_copy_cuda, 0));
 static const fli__impl_list list = FLI__IMPL_LIST(page_copy, impls);
 
 #define BITMAP_BYTES 16384
@@ -112,7 +114,7 @@ static fli_status page_copy_params(const fli_context *ctx, const char *where,
     TRY(fli__check_tensor(ctx, where, "from", &a.from, &spec));
     spec.shape[0] = a.from.shape[0];
     TRY(fli__check_tensor(ctx, where, "to", &a.to, &spec));
-    if (!(flags & FLI__SHAPE_ONLY))
+    if (!(flags & FLI__SHAPE_ONLY) && !ctx->cuda)
         TRY(check_lists(where, &a));
     *p = (fli_page_copy_params){
         .tensor = { page_copy_tensor(&a.k), page_copy_tensor(&a.v) },
@@ -120,6 +122,8 @@ static fli_status page_copy_params(const fli_context *ctx, const char *where,
         .to = a.to.data,
         .n = a.from.shape[0],
         .element_bytes = (int64_t)fli_dtype_bytes(a.k.dtype),
+        .n_pages = a.k.shape[0],
+        .sticky = ctx->cuda ? ctx->cuda->sticky : NULL,
     };
     return FLI_OK;
 }

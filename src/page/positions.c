@@ -7,9 +7,11 @@
 #include "abi/kernels.h"
 #include "abi/positions.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "device/cuda.h"
+#include "page/page.h"
 
-static const fli__impl impls[] = FLI__IMPLS(positions, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    positions, NULL, FLI__CUDA("portable", NULL, fli__positions_cuda, 0));
 static const fli__impl_list list =
     FLI__IMPL_LIST(get_batch_indices_positions, impls);
 
@@ -71,7 +73,7 @@ static fli_status positions_params(const fli_context *ctx, const char *where,
     spec.shape[0] = a.batch_indices.shape[0];
     TRY(fli__check_tensor(ctx, where, "positions", &a.positions, &spec));
     TRY(check_aliases(where, &a));
-    if (!(flags & FLI__SHAPE_ONLY))
+    if (!(flags & FLI__SHAPE_ONLY) && !ctx->cuda)
         TRY(check_lengths(where, &a));
     *p = (fli_positions_params){
         .append_indptr = a.append_indptr.data,
@@ -80,6 +82,7 @@ static fli_status positions_params(const fli_context *ctx, const char *where,
         .positions = a.positions.data,
         .n_requests = a.seq_lens.shape[0],
         .n_rows = a.batch_indices.shape[0],
+        .sticky = ctx->cuda ? ctx->cuda->sticky : NULL,
     };
     return FLI_OK;
 }

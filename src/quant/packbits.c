@@ -7,14 +7,19 @@
 #include "abi/kernels.h"
 #include "abi/packbits.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "device/cuda.h"
+#include "quant/quant.h"
 
 #define BYTES (FLI__DTYPE(FLI_BOOL) | FLI__DTYPE(FLI_U8))
 
-static const fli__impl impls[] = FLI__IMPLS(packbits, NULL, );
-static const fli__impl_list packbits_list = FLI__IMPL_LIST(packbits, impls);
+static const fli__impl packbits_impls[] = FLI__IMPLS(
+    packbits, NULL, FLI__CUDA("portable", NULL, fli__packbits_cuda, 0));
+static const fli__impl segment_impls[] = FLI__IMPLS(
+    packbits, NULL, FLI__CUDA("portable", NULL, fli__segment_packbits_cuda, 0));
+static const fli__impl_list packbits_list =
+    FLI__IMPL_LIST(packbits, packbits_impls);
 static const fli__impl_list segment_list =
-    FLI__IMPL_LIST(segment_packbits, impls);
+    FLI__IMPL_LIST(segment_packbits, segment_impls);
 
 static fli_status check_order(const char *where, int32_t order)
 {
@@ -136,7 +141,7 @@ static fli_status segment_params(const fli_context *ctx, const char *where,
     TRY(fli__check_tensor(ctx, where, "out_indptr", &a.out_indptr, &spec));
     TRY(check_order(where, a.bit_order));
     TRY(check_aliases(where, &a));
-    if (!(flags & FLI__SHAPE_ONLY))
+    if (!(flags & FLI__SHAPE_ONLY) && !ctx->cuda)
         TRY(check_segments(where, &a));
     *p = (fli_packbits_params){
         .x = a.x.data,
@@ -146,6 +151,8 @@ static fli_status segment_params(const fli_context *ctx, const char *where,
         .n = a.x.shape[0],
         .n_segments = a.indptr.shape[0] - 1,
         .little = a.bit_order,
+        .n_out = a.out.shape[0],
+        .sticky = ctx->cuda ? ctx->cuda->sticky : NULL,
     };
     return FLI_OK;
 }

@@ -9,9 +9,11 @@
 #include "abi/kernels.h"
 #include "abi/rope.h"
 #include "core/check.h"
-#include "device/device.h"
+#include "device/cuda.h"
+#include "rope/rope.h"
 
-static const fli__impl impls[] = FLI__IMPLS(rope, NULL, );
+static const fli__impl impls[] =
+    FLI__IMPLS(rope, NULL, FLI__CUDA("portable", NULL, fli__rope_cuda, 0));
 static const fli__impl_list list = FLI__IMPL_LIST(rope, impls);
 
 static fli_status check_tensors(const fli_context *ctx, const char *where,
@@ -137,7 +139,7 @@ static fli_status check_cache(const fli_context *ctx, const char *where,
 
     TRY(fli__check_tensor(ctx, where, "cos_sin_cache", &a->cos_sin_cache,
                           &spec));
-    if (a->cos_sin_cache.data && !(flags & FLI__SHAPE_ONLY))
+    if (a->cos_sin_cache.data && !(flags & FLI__SHAPE_ONLY) && !ctx->cuda)
         return check_positions(where, a);
     return FLI_OK;
 }
@@ -191,6 +193,8 @@ static fli_status rope_params(const fli_context *ctx, const char *where,
         .old_context_len = a.old_context_len > 0 ? a.old_context_len : 8192,
         .dtype = a.q.dtype,
         .dtype_positions = a.positions.dtype,
+        .n_positions = a.cos_sin_cache.shape[0],
+        .sticky = ctx->cuda ? ctx->cuda->sticky : NULL,
     };
     return FLI_OK;
 }
