@@ -18,7 +18,7 @@ enum {
 
 /* out = a b^T + bias, + out where add
  *
- * The weights are b, or packed (see fli_gemm_pack), never both.  a, out and the
+ * The weights are b, or packed (see fli_gemm_pack, CPU only), never both.  a, out and the
  * residual added in place may have any dtypes of f32, f16, bf16 each.  out must
  * not overlap a.  k = 0 gives bias (or 0).
  * Errors: INVALID_ARGUMENT on dtype, shape, stride, or a packed blob that is
@@ -42,7 +42,9 @@ typedef struct fli_gemm_args {
 FLI_API fli_status fli_gemm(fli_context *ctx, const fli_gemm_args *args,
                             fli_stream stream);
 
-/* Checks everything but data and makes ready what the op needs. */
+/* Checks everything but data and makes ready what the op needs.  On CUDA that is
+ * one kernel, which depends on m, n, the dtypes and the flags: a caller who
+ * captures graphs of several m prepares each of them. */
 FLI_API fli_status fli_gemm_prepare(fli_context *ctx,
                                     const fli_gemm_args *args);
 
@@ -53,7 +55,8 @@ FLI_API size_t fli_gemm_packed_bytes(const fli_context *ctx, int32_t dtype,
 
 /* Rearranges b into the order that the kernels of ctx read, with a header that
  * names ISA, dtype, n and k.  A blob is right only for contexts of the same
- * ISA; elsewhere fli_gemm refuses it.  b may be freed afterwards. */
+ * ISA; elsewhere fli_gemm refuses it.  b may be freed afterwards.  UNSUPPORTED on
+ * CUDA, whose kernels read b as it is. */
 typedef struct fli_gemm_pack_args {
     size_t size;
     fli_tensor b;      /* f32, f16, bf16 [n, k] */

@@ -40,10 +40,12 @@ typedef struct {
     int32_t reserved;
 } fli_gemm_pack_params;
 
+#if !defined(__CUDACC_RTC__)
 /* Bytes behind the header; -1 where they do not fit 63 bits. */
 int64_t fli__gemm_packed_bytes_ref(int32_t dtype, int64_t n, int64_t k);
 int64_t fli__gemm_packed_bytes_plain(int32_t dtype, int64_t n, int64_t k);
 int64_t fli__gemm_packed_bytes_baseline(int32_t dtype, int64_t n, int64_t k);
 int64_t fli__gemm_packed_bytes_avx2(int32_t dtype, int64_t n, int64_t k);
+#endif
 
 #endif

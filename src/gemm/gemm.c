@@ -11,7 +11,11 @@
 #include "abi/kernels.h"
 #include "core/check.h"
 
-static const fli__impl impls[] = FLI__IMPLS(gemm, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    gemm, NULL,
+    FLI__CUDA("cublaslt", fli__gemm_reject_cublaslt, fli__gemm_cublaslt, 0)
+        FLI__CUDA("portable", fli__gemm_reject_portable, fli__gemm_portable, 0)
+            FLI__CUDA("generic", NULL, fli__gemm_generic, 0));
 static const fli__impl_list gemm_list = FLI__IMPL_LIST(gemm, impls);
 
 /* In a prepare a tensor may be there without data. */
@@ -92,6 +96,9 @@ static fli_status gemm_params(const fli_context *ctx, const char *where,
                               const fli_gemm_args *a, uint32_t flags,
                               fli_gemm_params *p)
 {
+    CHECK(!ctx->cuda || !is_given(&a->packed, flags), UNSUPPORTED,
+          "%s: packed is given, expected b: on cuda weights stay as they are",
+          where);
     TRY(check_tensors(ctx, where, a, flags));
     CHECK(!(a->flags & ~(uint32_t)FLI_GEMM_BATCH_INVARIANT), INVALID_ARGUMENT,
           "%s: flags is 0x%x, expected FLI_GEMM_BATCH_INVARIANT (0x1) or 0",
@@ -158,12 +165,15 @@ static fli_status open_packed(const char *where, const fli_tensor *packed,
     return FLI_OK;
 }
 
-/* Bytes read and written, or products / 8, about as long each; saturates. */
+/* Bytes read and written, or products / 8, about as long each; saturates.  0
+ * where out has no elements. */
 static int64_t work_of(const fli_gemm_params *p)
 {
     const double m = (double)p->m, n = (double)p->n, k = (double)p->k;
     const double bytes = 4 * (m * k + n * k + m * n), products = m * n * k;
 
+    if (!p->m || !p->n)
+        return 0;
     return (int64_t)MIN(MAX(bytes, products / 8), 0x1p60);
 }
 
@@ -181,9 +191,9 @@ fli_status fli_gemm(fli_context *ctx, const fli_gemm_args *args,
     TRY(fli__choose(ctx, where, &gemm_list, &p, &impl));
     if (p.packed)
         TRY(open_packed(where, &a.packed, impl, &p));
-    if (p.m && p.n)
-        fli__run_task(ctx, impl->task, &p, work_of(&p));
-    return FLI_OK;
+    const fli__call call = { .ctx = ctx, .where = where, .stream = stream };
+
+    return fli__run_impl(&call, impl, &p, work_of(&p));
 }
 
 fli_status fli_gemm_prepare(fli_context *ctx, const fli_gemm_args *args)

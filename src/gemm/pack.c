@@ -19,6 +19,9 @@ static const fli__impl_list gemm_list = FLI__IMPL_LIST(gemm, impls);
 static fli_status choose(const fli_context *ctx, const char *where,
                          const fli_gemm_pack_params *p, const fli__impl **impl)
 {
+    CHECK(!ctx->cuda, UNSUPPORTED,
+          "%s: ctx is on cuda, expected cpu: on cuda weights stay as they are",
+          where);
     const int forced = *ctx->forced[FLI__OP_gemm_pack] != 0;
 
     return fli__choose(ctx, where, forced ? &pack_list : &gemm_list, p, impl);
