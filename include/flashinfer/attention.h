@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attention over a paged or ragged KV cache: create, plan, run.
  *
- *   create   once      heads, dims, dtypes, capacity     may allocate
+ *   create   once      heads, dims, dtypes, capacity     allocates, compiles
  *   plan     a step    lengths of each request           host integers only
  *   run      a layer   tensors, mask, scales             launches, nothing else
  *
@@ -41,7 +41,8 @@ typedef enum fli_layout {
 
 enum {
     /* Fixed grid and capacity: what is captured at one batch may be replayed at
-     * any other.  Each plan must bring the workspace of the first one. */
+     * any other, within the rows and the page table of the captured tensors.
+     * Each plan must bring the workspace of the first one. */
     FLI_ATTENTION_GRAPH = 1,
     /* The bits of a row depend on its own q, K, V and position alone, not on
      * the batch, chunking of the prompt or sharing of pages. */
@@ -80,6 +81,20 @@ typedef struct fli_attention_batch {
 } fli_attention_batch;
 
 #define FLI_ATTENTION_BATCH_INIT { sizeof(fli_attention_batch) }
+
+/* The lengths of a step, in device memory: read when the stream comes to it. */
+typedef struct fli_attention_device_batch {
+    size_t size;
+    int32_t n_requests; /* requests without rows are legal: padding */
+    int32_t mask;       /* as in fli_attention_batch */
+    int32_t window;
+    int32_t max_rows; /* that q_indptr may end at, and that the tensors of run
+                         must have; 0: desc.max_rows */
+    fli_tensor q_indptr; /* i32 [n_requests + 1] */
+    fli_tensor kv_len;   /* i32 [n_requests] */
+} fli_attention_device_batch;
+
+#define FLI_ATTENTION_DEVICE_BATCH_INIT { sizeof(fli_attention_device_batch) }
 
 /* Where keys and values are.  Make one with fli_paged_kv or fli_ragged_kv. */
 typedef struct fli_kv {
@@ -136,8 +151,13 @@ FLI_API size_t fli_attention_workspace(const fli_attention *op);
  * memory of the caller on the op's device, 256-byte aligned, at least
  * fli_attention_workspace bytes; it must outlive the last run.  One plan is
  * right for every layer, mask and page size.
+ * On CUDA the schedule is copied in stream order from memory of the op, without
+ * waiting for the device unless four plans are still on their way: behind a run
+ * of the last step the next plan may follow at once.  It cannot be captured into
+ * a graph; with GRAPH, a plan and then a replay of what was captured is a step.
  * Errors: INVALID_ARGUMENT on lengths or beyond the capacity; WORKSPACE with
- * need and have; INVALID_STATE where GRAPH and workspace is not the first one.
+ * need and have; INVALID_STATE where GRAPH and workspace is not the first one,
+ * or stream is being captured.
  * Threads: plan and run of one op are ordered by the caller (by their stream);
  * concurrent work takes an op and a workspace each. */
 FLI_API fli_status fli_attention_plan(fli_attention *op,
@@ -145,9 +165,21 @@ FLI_API fli_status fli_attention_plan(fli_attention *op,
                                       void *workspace, size_t workspace_bytes,
                                       fli_stream stream);
 
+/* The same of lengths that only the device knows, by a launch that makes the same
+ * schedule.  It can be captured; runs behind it launch as with GRAPH.  Lengths
+ * that break a rule of fli_attention_batch, or end beyond max_rows, plan nothing:
+ * runs then leave out and lse as they are, and fli_context_check tells.  CUDA
+ * only.
+ * Errors: as plan; UNSUPPORTED on the CPU.  Threads: as plan. */
+FLI_API fli_status fli_attention_plan_device(
+    fli_attention *op, const fli_attention_device_batch *batch, void *workspace,
+    size_t workspace_bytes, fli_stream stream);
+
 /* Attention of the planned batch.  Writes args->out, args->lse and the
- * workspace.  Never allocates.  On the CPU the page table is checked before
- * anything is written.
+ * workspace.  Never allocates, waits or reads device memory on the host, so it
+ * can be captured.  On the CPU the page table is checked before anything is
+ * written, on CUDA by the kernels (fli_context_check).  On CUDA tensors whose data
+ * and strides are multiples of 16 bytes are the fast ones.
  * Errors: INVALID_STATE before plan; INVALID_ARGUMENT on dtype, shape, stride,
  * device or page table. */
 FLI_API fli_status fli_attention_run(const fli_attention *op,
@@ -157,7 +189,8 @@ FLI_API fli_status fli_attention_run(const fli_attention *op,
 /* Part ith of nth of a run, for engines with threads of their own: every part
  * must be called once, with the same args and nth >= 1, in any order, at once
  * or not.  out is complete when all have returned.  CPU only.
- * Errors: as run; each part makes the same checks and gives the same answer. */
+ * Errors: as run, and UNSUPPORTED on CUDA; each part makes the same checks and
+ * gives the same answer. */
 FLI_API fli_status fli_attention_run_part(const fli_attention *op,
                                           const fli_attention_args *args,
                                           int32_t ith, int32_t nth);
@@ -173,11 +206,13 @@ FLI_API size_t fli_attention_explain(fli_context *ctx,
                                      const fli_attention_desc *desc, char *buf,
                                      size_t n);
 
-/* The op and its last plan as text, in the same way. */
+/* The op and its last plan as text, in the same way; of a plan made on the
+ * device only that it was. */
 FLI_API size_t fli_attention_print(const fli_attention *op, char *buf,
                                    size_t n);
 
-/* Figures of the last plan; all zero before it. */
+/* Figures of the last plan; all zero before it.  INVALID_STATE where it was made
+ * on the device. */
 typedef struct fli_attention_stats {
     size_t size;
     int32_t n_workers;

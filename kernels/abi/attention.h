@@ -14,8 +14,9 @@ typedef struct {
     int32_t n_qo_heads, n_kv_heads, group;
     int32_t head_dim_qk, head_dim_vo;
     int32_t dtype_q, dtype_kv, dtype_out;
-    uint32_t flags; /* FLI_PLAN_* */
-    int32_t n_workers;
+    uint32_t flags;       /* FLI_PLAN_* */
+    int32_t shared_bytes; /* CUDA: that a block may have */
+    int64_t l2_bytes;     /* CUDA */
 } fli_attention_shape;
 
 /* The tile classes of an implementation.  first_worker and n_workers are set by
@@ -23,6 +24,7 @@ typedef struct {
 typedef struct {
     int32_t n_classes;
     fli_tile_class tile_class[FLI_MAX_CLASSES];
+    const char *name[FLI_MAX_CLASSES]; /* "decode"; NULL: none */
     fli_plan_policy policy;
     int64_t scratch_bytes; /* of a worker */
 } fli_attention_tiles;
@@ -67,12 +69,14 @@ typedef struct {
     int32_t chunk; /* INVARIANT: fold length; else 0 */
     int32_t n_workers;
 
-    /* CUDA: q, out and lse have n_rows rows; the pool has n_pages pages (or
-     * tokens) and page_indices n_indices entries; see FLI_STICKY_*. */
+    /* CUDA: q, out and lse have n_rows rows; page_indptr or kv_indptr has
+     * n_requests + 1 entries, the pool n_pages pages (or tokens) and page_indices
+     * n_indices entries; see FLI_STICKY_*. */
     int64_t n_rows, n_pages, n_indices;
     uint32_t *sticky;
 } fli_attention_params;
 
+#if !defined(__CUDACC_RTC__)
 /* Part ith of nth runs workers ith, ith + nth, ... */
 void fli__attention_tiles_ref(const fli_attention_shape *,
                               fli_attention_tiles *);
@@ -82,5 +86,6 @@ void fli__attention_tiles_baseline(const fli_attention_shape *,
                                    fli_attention_tiles *);
 void fli__attention_tiles_avx2(const fli_attention_shape *,
                                fli_attention_tiles *);
+#endif
 
 #endif

@@ -11,7 +11,7 @@ typedef struct {
     uint32_t word[4];
 } fli_philox;
 
-static inline fli_philox fli_philox_block(fli_philox counter, uint64_t seed)
+FLI_FN fli_philox fli_philox_block(fli_philox counter, uint64_t seed)
 {
     uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
     uint32_t *c = counter.word;
@@ -31,8 +31,8 @@ static inline fli_philox fli_philox_block(fli_philox counter, uint64_t seed)
 }
 
 /* The 64 bits of one draw. */
-static inline uint64_t fli_philox_draw(uint64_t seed, uint64_t offset,
-                                       uint32_t stream, uint32_t position)
+FLI_FN uint64_t fli_philox_draw(uint64_t seed, uint64_t offset, uint32_t stream,
+                                uint32_t position)
 {
     const fli_philox counter = { { (uint32_t)offset, (uint32_t)(offset >> 32),
                                    stream, position } };

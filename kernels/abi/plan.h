@@ -19,18 +19,18 @@ typedef struct {
                              one of kv_tile */
     int32_t heads; /* kv heads of an item: 1 or n_kv_heads */
     int32_t first_worker, n_workers; /* its range of workers */
+    int32_t longest_first; /* 0: order of the batch; as all of its range */
     uint32_t cost_item, cost_row, cost_tile, cost_cell, cost_merge;
     /* of an item, a packed row, a kv tile, a row x kv tile, a partial row merged;
        any one unit */
 } fli_tile_class;
 
 typedef struct {
-    uint32_t flags; /* FLI_PLAN_*: independent */
-    int32_t snap;   /* a tile within snap/1024 of the load is taken whole */
-    int32_t longest_first; /* 0: order of the batch */
-    int32_t chunk;         /* INVARIANT: fold length, multiple of cut */
-    int64_t l2_bytes;      /* K/V of the heads walked together; 0: all heads */
-    int64_t token_bytes;   /* K + V of a token and kv head */
+    uint32_t flags;   /* FLI_PLAN_*: independent */
+    int32_t snap;     /* a tile within snap/1024 of the load is taken whole */
+    int32_t chunk;    /* INVARIANT: fold length, multiple of cut */
+    int64_t l2_bytes; /* K/V of the heads walked together; 0: all heads */
+    int64_t token_bytes; /* K + V of a token and kv head */
 } fli_plan_policy;
 
 /* Arrays in host memory, or device memory for the device planner. */

@@ -22,16 +22,15 @@ PLAN_FN void plan_clear(const fli_plan_input *in, const fli_plan_output *out,
 
     for (int32_t i = lane; i < n_workers; i += lanes) {
         if (i < in->max_items)
-            out->items[i] = (fli_work_item){ .tile_class = -1, .next = -1 };
+            out->items[i] =
+                PLAN_MAKE(fli_work_item, .tile_class = -1, .next = -1);
         out->load[i] = 0;
     }
     for (int32_t i = lane; i < in->max_merges; i += lanes)
         out->counters[i] = 0;
     if (lane == 0)
-        *out->summary = (fli_plan_summary){
-            .n_workers = n_workers,
-            .n_items = n_workers,
-        };
+        *out->summary = PLAN_MAKE(fli_plan_summary, .n_workers = n_workers,
+                                  .n_items = n_workers);
 }
 
 /* Lane 0: where the sources of each grouped request begin, kept in the order[]
@@ -70,15 +69,10 @@ PLAN_FN void plan_list_sources(const fli_plan_input *in,
         n += out->strips[up].n_pieces;
     const int32_t source = out->order[s->member] + head * n;
 
-    out->merges[merge] = (fli_merge_item){
-        .row_begin = s->row_begin,
-        .row_end = s->row_end,
-        .kv_head = head,
-        .n_kv_heads = 1,
-        .source = source,
-        .n_sources = n,
-        .counter = merge,
-    };
+    out->merges[merge] =
+        PLAN_MAKE(fli_merge_item, .row_begin = s->row_begin,
+                  .row_end = s->row_end, .kv_head = head, .n_kv_heads = 1,
+                  .source = source, .n_sources = n, .counter = merge);
     for (const fli_plan_strip *t = s;;) {
         const int32_t rows = t->row_end - t->row_begin;
         const int32_t block = head / heads, in_block = head % heads;
@@ -111,13 +105,12 @@ PLAN_FN void plan_deal_all(const fli_plan_input *in, const fli_plan_output *out,
     plan_deal d = { .in = in, .out = out, .used = *used };
 
     out->summary->n_merges = out->summary->n_grouped * in->n_kv_heads;
-    if (in->policy.longest_first)
-        plan_sort(out);
     for (int32_t c = 0; c < in->n_classes; c++) {
         if (!plan_opens_range(in, c))
             continue;
         d.first_worker = in->tile_class[c].first_worker;
         d.n_workers = in->tile_class[c].n_workers;
+        d.longest = in->tile_class[c].longest_first;
         plan_deal_range(&d);
     }
     plan_place_sources(in, out);

@@ -13,6 +13,17 @@
 #define PLAN_BARRIER() ((void)0)
 #endif
 
+/* PLAN_MAKE(type, .member = value, ..): a value of a struct, in C and in C++. */
+#if defined(__cplusplus)
+#define PLAN_MAKE(type, ...)                                                   \
+    type                                                                       \
+    {                                                                          \
+        __VA_ARGS__                                                            \
+    }
+#else
+#define PLAN_MAKE(type, ...) ((type){ __VA_ARGS__ })
+#endif
+
 #define PLAN_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define PLAN_MAX(a, b) ((a) > (b) ? (a) : (b))
 

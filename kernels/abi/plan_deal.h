@@ -29,27 +29,6 @@ PLAN_FN int32_t plan_bucket(uint64_t cost)
     return FLI_PLAN_BUCKETS - 1 - (octave * 8 + (int32_t)(eighth & 7));
 }
 
-/* Lane 0: order[] lists the strips longest first, ties in the order of the
- * batch: a counting sort. */
-PLAN_FN void plan_sort(const fli_plan_output *out)
-{
-    const int32_t n = out->summary->n_strips;
-    int32_t sum = 0;
-
-    for (int32_t b = 0; b < FLI_PLAN_BUCKETS; b++)
-        out->buckets[b] = 0;
-    for (int32_t i = 0; i < n; i++)
-        out->buckets[plan_bucket(out->strips[i].cost)]++;
-    for (int32_t b = 0; b < FLI_PLAN_BUCKETS; b++) {
-        const int32_t count = out->buckets[b];
-
-        out->buckets[b] = sum;
-        sum += count;
-    }
-    for (int32_t i = 0; i < n; i++)
-        out->order[out->buckets[plan_bucket(out->strips[i].cost)]++] = i;
-}
-
 /* --- dealing -------------------------------------------------------------- */
 
 typedef struct {
@@ -57,6 +36,7 @@ typedef struct {
     const fli_plan_output *out;
     plan_need used;
     int32_t first_worker, n_workers;
+    int32_t longest; /* the range is dealt longest first */
     uint64_t share;
     int32_t worker; /* order of the batch: the one being filled */
     int64_t room;   /* and what is left of its share */
@@ -130,7 +110,7 @@ PLAN_FN int64_t plan_cut_at(const plan_deal *d, const fli_plan_strip *s,
     const int64_t n = budget > 0 ? budget / step : 0;
     const int64_t at = first - first % kv_tile + PLAN_MIN(n, most) * kv_tile;
 
-    if (!d->in->policy.longest_first)
+    if (!d->longest)
         return (at + grain / 2) / grain * grain;
     const int64_t above =
         (at / grain + (n == 0 || budget % step != 0 || at % grain != 0))
@@ -176,12 +156,9 @@ PLAN_FN int32_t plan_reserve(plan_deal *d, const fli_plan_strip *s, int64_t at)
     d->used = used;
     if (first) {
         d->merge = d->out->summary->n_merges++;
-        d->out->merges[d->merge] = (fli_merge_item){
-            .row_begin = s->row_begin,
-            .row_end = s->row_end,
-            .source = d->out->summary->n_sources,
-            .counter = d->merge,
-        };
+        d->out->merges[d->merge] = PLAN_MAKE(
+            fli_merge_item, .row_begin = s->row_begin, .row_end = s->row_end,
+            .source = d->out->summary->n_sources, .counter = d->merge);
     }
     return (int32_t)at;
 }
@@ -286,7 +263,7 @@ PLAN_FN void plan_emit(plan_deal *d, const fli_plan_strip *s, int32_t block,
                     + (piece->partial >= 0
                            ? (uint64_t)plan_piece_rows(d->in, s) * c->cost_merge
                            : 0);
-    if (d->in->policy.longest_first)
+    if (d->longest)
         plan_sift(d);
     else
         d->room -= plan_clamp(kv + (first ? fixed : 0));
@@ -295,9 +272,8 @@ PLAN_FN void plan_emit(plan_deal *d, const fli_plan_strip *s, int32_t block,
 PLAN_FN int32_t plan_next(plan_deal *d, const fli_plan_strip *s, int32_t begin,
                           int32_t fixed_end)
 {
-    return d->in->policy.longest_first
-               ? plan_next_longest(d, s, begin, fixed_end)
-               : plan_next_in_order(d, s, begin, fixed_end);
+    return d->longest ? plan_next_longest(d, s, begin, fixed_end)
+                      : plan_next_in_order(d, s, begin, fixed_end);
 }
 
 /* A tile of a strip that is not grouped: whole, or in pieces where shares end. */
@@ -370,6 +346,37 @@ PLAN_FN int plan_in_range(const plan_deal *d, const fli_plan_strip *s)
     return plan_class_of(d->in, s)->first_worker == d->first_worker;
 }
 
+/* Lists the strips of the range in order[], in the order of the batch or longest
+ * first (a counting sort, ties in the order of the batch); returns how many. */
+PLAN_FN int32_t plan_order(const plan_deal *d)
+{
+    const fli_plan_output *out = d->out;
+    int32_t *buckets = out->buckets;
+    int32_t n = 0, sum = 0;
+
+    for (int32_t b = 0; b < FLI_PLAN_BUCKETS && d->longest; b++)
+        buckets[b] = 0;
+    for (int32_t i = 0; i < out->summary->n_strips; i++) {
+        if (!plan_in_range(d, &out->strips[i]))
+            continue;
+        if (d->longest)
+            buckets[plan_bucket(out->strips[i].cost)]++;
+        else
+            out->order[n] = i;
+        n++;
+    }
+    for (int32_t b = 0; b < FLI_PLAN_BUCKETS && d->longest; b++) {
+        const int32_t count = buckets[b];
+
+        buckets[b] = sum;
+        sum += count;
+    }
+    for (int32_t i = 0; i < out->summary->n_strips && d->longest; i++)
+        if (plan_in_range(d, &out->strips[i]))
+            out->order[buckets[plan_bucket(out->strips[i].cost)]++] = i;
+    return n;
+}
+
 /* Settles in how many pieces a grouped strip is dealt: about a quarter of a share
  * each,
  * while there is capacity.  INVARIANT settled it already. */
@@ -422,17 +429,15 @@ PLAN_FN uint64_t plan_settle_grouped(plan_deal *d)
     return more;
 }
 
-/* Heads whose K and V fit the L2, as blocks of `heads`: those of a group are
- * walked together. */
-PLAN_FN int32_t plan_blocks_together(const fli_plan_input *in, int32_t heads)
+/* Heads whose K and V of the batch's tokens fit the L2, as blocks of `heads`:
+ * those of a group are walked together. */
+PLAN_FN int32_t plan_blocks_together(const fli_plan_input *in, uint64_t tokens,
+                                     int32_t heads)
 {
     const int32_t blocks = in->n_kv_heads / heads;
-    uint64_t tokens = 0;
 
     if (in->policy.l2_bytes <= 0 || in->policy.token_bytes <= 0)
         return blocks;
-    for (int32_t i = 0; i < in->n_requests; i++)
-        tokens += (uint64_t)in->kv_len[i];
     const uint64_t bytes = PLAN_MAX(tokens, (uint64_t)1)
                            * (uint64_t)in->policy.token_bytes * (uint64_t)heads;
     const uint64_t n = (uint64_t)in->policy.l2_bytes / bytes;
@@ -447,9 +452,7 @@ PLAN_FN void plan_deal_blocks(plan_deal *d, int32_t from, int32_t to,
 {
     for (; block < last_block; block++)
         for (int32_t k = from; k < to; k++) {
-            const int32_t longest = d->in->policy.longest_first;
-            const fli_plan_strip *s =
-                &d->out->strips[longest ? d->out->order[k] : k];
+            const fli_plan_strip *s = &d->out->strips[d->out->order[k]];
 
             if (s->member >= 0)
                 plan_deal_grouped(d, s, block);
@@ -458,53 +461,62 @@ PLAN_FN void plan_deal_blocks(plan_deal *d, int32_t from, int32_t to,
         }
 }
 
+/* How far the strips from order[from] on are dealt together. */
+PLAN_FN int32_t plan_alike(const plan_deal *d, int32_t from, int32_t n)
+{
+    const int32_t *order = d->out->order;
+    const fli_plan_strip *s = &d->out->strips[order[from]];
+    int32_t to = from + 1;
+
+    for (; to < n; to++) {
+        const fli_plan_strip *t = &d->out->strips[order[to]];
+
+        if (t->request != s->request || t->tile_class != s->tile_class
+            || (d->longest && plan_bucket(t->cost) != plan_bucket(s->cost)))
+            break;
+    }
+    return to;
+}
+
 /* Lane 0: everything for one range of workers. */
 PLAN_FN void plan_deal_range(plan_deal *d)
 {
     const fli_plan_input *in = d->in;
     const fli_plan_output *out = d->out;
-    const int32_t n = out->summary->n_strips;
-    const int32_t longest = in->policy.longest_first;
-    uint64_t total = 0, cut = 0;
+    const int32_t n = plan_order(d);
+    uint64_t total = 0, cut = 0, tokens = 0;
     int32_t blocks = 0, together = 0;
 
-    for (int32_t i = 0; i < n; i++) {
-        const fli_plan_strip *s = &out->strips[i];
+    if (n == 0)
+        return;
+    for (int32_t i = 0; i < in->n_requests && d->longest; i++)
+        tokens += (uint64_t)in->kv_len[i];
+    for (int32_t k = 0; k < n; k++) {
+        const fli_plan_strip *s = &out->strips[out->order[k]];
 
-        if (!plan_in_range(d, s))
-            continue;
         total += s->cost * (uint64_t)plan_blocks(in, s);
         cut = PLAN_MAX(cut, plan_cost_cut(in, s));
         blocks = PLAN_MAX(blocks, plan_blocks(in, s));
         together = PLAN_MAX(
-            together, plan_blocks_together(in, plan_class_of(in, s)->heads));
+            together,
+            plan_blocks_together(in, tokens, plan_class_of(in, s)->heads));
     }
-    d->share = total / (uint64_t)d->n_workers + 1 + (longest ? cut : 0);
+    d->share = total / (uint64_t)d->n_workers + 1 + (d->longest ? cut : 0);
     if (out->summary->n_grouped > 0)
         d->share += plan_settle_grouped(d) / (uint64_t)d->n_workers;
     d->worker = d->first_worker;
     d->room = plan_clamp(d->share);
     for (int32_t w = 0; w < d->n_workers; w++)
         out->heap[w] = d->first_worker + w;
-    if (!longest)
+    if (!d->longest)
         together = blocks;
     for (int32_t b = 0; b < blocks; b += together)
         for (int32_t from = 0, to; from < n; from = to) {
-            const fli_plan_strip *s =
-                &out->strips[longest ? out->order[from] : from];
+            const fli_plan_strip *s = &out->strips[out->order[from]];
 
-            for (to = from + 1; to < n; to++) {
-                const fli_plan_strip *t =
-                    &out->strips[longest ? out->order[to] : to];
-
-                if (t->request != s->request || t->tile_class != s->tile_class
-                    || (longest
-                        && plan_bucket(t->cost) != plan_bucket(s->cost)))
-                    break;
-            }
-            if (plan_in_range(d, s))
-                plan_deal_blocks(d, from, to, b,
-                                 PLAN_MIN(b + together, plan_blocks(in, s)));
+            to = plan_alike(d, from, n);
+            plan_deal_blocks(d, from, to, b,
+                             PLAN_MIN(b + together, plan_blocks(in, s)));
         }
 }
 

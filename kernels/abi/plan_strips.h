@@ -206,7 +206,7 @@ PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
                 return 0;
             fli_plan_strip *s = &out->strips[n->strips];
 
-            *s = (fli_plan_strip){ 0 };
+            *s = PLAN_MAKE(fli_plan_strip, 0);
             if (l < depth) {
                 plan_group_strip(in, s, l, i, l > 0 ? open_end[l - 1] : stop);
                 open[l] = (int32_t)n->strips;
@@ -312,16 +312,12 @@ PLAN_FN void plan_build_strips(const fli_plan_input *in,
             if (!grouped) {
                 const int64_t row = begin + (k - first) * rows;
 
-                *s = (fli_plan_strip){
-                    .request = i,
-                    .n_requests = 1,
-                    .row_begin = (int32_t)row,
-                    .row_end = (int32_t)PLAN_MIN(row + rows, end),
-                    .kv_end = in->kv_len[i],
-                    .tile_class = tile_class,
-                    .parent = -1,
-                    .member = -1,
-                };
+                *s =
+                    PLAN_MAKE(fli_plan_strip, .request = i, .n_requests = 1,
+                              .row_begin = (int32_t)row,
+                              .row_end = (int32_t)PLAN_MIN(row + rows, end),
+                              .kv_end = in->kv_len[i], .tile_class = tile_class,
+                              .parent = -1, .member = -1);
                 s->segment = plan_find_segment(in, i, 0, &s->segment_begin);
             }
             if (s->n_requests == 1)

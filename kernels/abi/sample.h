@@ -55,6 +55,35 @@ typedef struct {
     int32_t dtype;
 } fli_filter_params;
 
+/* CUDA: how a row is split.  Its vectors of 16 bytes, counted from the address
+ * rounded down, go to the blocks of a cluster, so many to each. */
+typedef struct {
+    int32_t vectors;   /* of a block */
+    int32_t is_cached; /* they fit its dynamic shared memory */
+} fli_row_split;
+
+enum {
+    FLI_SAMPLE_THREADS = 512,
+    FLI_SAMPLE_BLOCKS = 8, /* of a cluster, at most */
+    FLI_SAMPLE_STATIC =
+        34 * 1024 /* the kernels' static shared memory, at most */
+};
+
+typedef struct {
+    fli_softmax_params p;
+    fli_row_split split;
+} fli_softmax_launch;
+
+typedef struct {
+    fli_sample_params p;
+    fli_row_split split;
+} fli_sample_launch;
+
+typedef struct {
+    fli_filter_params p;
+    fli_row_split split;
+} fli_filter_launch;
+
 /* For tests: the weights of n logits below a greatest one, at T. */
 typedef struct {
     const float *logits;
@@ -63,7 +92,9 @@ typedef struct {
     float max, temperature;
 } fli_weights_params;
 
+#if !defined(__CUDACC_RTC__)
 void fli__weights_baseline(void *, int32_t, int32_t);
 void fli__weights_avx2(void *, int32_t, int32_t);
+#endif
 
 #endif

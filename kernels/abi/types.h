@@ -17,9 +17,13 @@ typedef unsigned int uint32_t;
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
 typedef unsigned long size_t;
+#define INT32_MAX 2147483647
+#define FLI_FN    static __device__ __forceinline__
 #else
 #include <stddef.h>
 #include <stdint.h>
+/* Functions of these headers, which kernels on a device call too. */
+#define FLI_FN static inline
 #endif
 
 /* The values of fli_dtype; src/core asserts that they agree. */

@@ -23,6 +23,7 @@ static fli_tile_class stream_class(const fli_attention_shape *shape)
         .kv_tile = STREAM_TOKENS,
         .cut = 4 * STREAM_TOKENS,
         .heads = shape->n_kv_heads,
+        .longest_first = 1,
         .cost_item = 500000,
         .cost_row = 200 * dims,
         .cost_tile = 200 * dims * bytes,
@@ -41,6 +42,7 @@ static fli_tile_class tile_class(const fli_attention_shape *shape)
         .kv_tile = tile_tokens(shape),
         .cut = tile_tokens(shape),
         .heads = 1,
+        .longest_first = 1,
         .cost_item = 500000,
         .cost_row = 500 * dims,
         .cost_tile = 190 * elements,
@@ -58,7 +60,6 @@ void KERNEL(attention_tiles)(const fli_attention_shape *shape,
         .policy = {
             .flags = shape->flags,
             .snap = 32,
-            .longest_first = 1,
             .chunk = shape->flags & FLI_PLAN_INVARIANT ? 2 * TILE_TOKENS : 0,
             .l2_bytes = 512 << 10, /* half of a common L2 */
             .token_bytes = dims * (int64_t)v_dtype_bytes(shape->dtype_kv),

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attention: create and plan.  The workspace is
- *
- *   schedule | q_indptr | kv_len | partial_o | partial_md | scratch
- *
- * each 64-byte aligned; the op itself keeps pointers into it and figures. */
+/* attention: create and plan.  The op keeps pointers into the workspace and
+ * figures; what CUDA has beside them is in attention_cuda.c. */
 #include "attention/attention.h"
 
 #include <string.h>
 
 #include "abi/kernels.h"
+#include "device/cuda.h"
 
 #define MAX_HEAD_DIM    576
 #define WORKSPACE_ALIGN 256
 
-static const fli__impl impls[] = FLI__IMPLS(attention, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    attention, NULL,
+    FLI__CUDA("portable", fli__attention_reject_portable, fli__attention_cuda,
+              0) FLI__CUDA("generic", NULL, fli__attention_cuda, 0));
 const fli__impl_list fli__attention_list = FLI__IMPL_LIST(attention, impls);
 
 /* In the order of FLI__IMPLS. */
 fli__attention_tiles_fn *const fli__attention_tiles[] = {
+    fli__attention_tiles_portable, fli__attention_tiles_generic,
 #if defined(FLI__BUILD_AVX2)
     fli__attention_tiles_avx2,
 #endif
-    fli__attention_tiles_baseline,
-    fli__attention_tiles_ref,
+    fli__attention_tiles_baseline, fli__attention_tiles_ref,
     fli__attention_tiles_plain,
 };
 
@@ -70,7 +71,7 @@ static fli_status check_dtype(const char *where, const char *name,
     return FLI_OK;
 }
 
-fli_status fli__attention_desc(const char *where,
+fli_status fli__attention_desc(const fli_context *ctx, const char *where,
                                const fli_attention_desc *desc,
                                fli_attention_desc *d,
                                fli_attention_shape *shape)
@@ -116,6 +117,10 @@ fli_status fli__attention_desc(const char *where,
         .dtype_out = d->dtype_out,
         .flags = d->flags,
     };
+    if (ctx->cuda) {
+        shape->shared_bytes = ctx->cuda->caps.shared_bytes;
+        shape->l2_bytes = ctx->cuda->caps.l2_bytes;
+    }
     return FLI_OK;
 }
 
@@ -129,40 +134,61 @@ static fli_status check_capacity(const char *where, const fli_attention_desc *d)
     return FLI_OK;
 }
 
-/* A part of the workspace; base NULL only measures. */
-static void *take(char *base, size_t *at, size_t bytes)
+/* --- workspace ---------------------------------------------------------- */
+
+/* The offset of a part of the workspace. */
+static size_t take(size_t *at, size_t bytes)
 {
-    char *part = base ? base + *at : NULL;
+    const size_t part = *at;
 
     *at += (bytes + 63) / 64 * 64;
     return part;
 }
 
-/* Lays the workspace out at base: pointers to schedule and params, returns its
- * bytes. */
-static size_t lay_out(const fli_attention *op, char *base,
-                      fli_plan_output *schedule, fli_attention_params *p)
+static void lay_out(fli_attention *op)
 {
+    const fli_attention_params *p = &op->params;
     const size_t n = (size_t)op->config.max_requests;
     const size_t rows = (size_t)op->bounds.max_partial_rows;
     const size_t dim = (size_t)op->desc.head_dim_vo;
     size_t at = 0;
-    void *plan = take(base, &at, op->bounds.bytes);
 
-    p->q_indptr = take(base, &at, (n + 1) * sizeof(int32_t));
-    p->kv_len = take(base, &at, n * sizeof(int32_t));
-    p->partial_o = take(base, &at, rows * dim * sizeof(float));
-    p->partial_md = take(base, &at, rows * 2 * sizeof(float));
-    p->scratch =
-        take(base, &at, (size_t)p->n_workers * (size_t)p->scratch_bytes);
-    if (base) {
-        fli__plan_place(&op->config, &op->bounds, plan, schedule);
-        p->items = schedule->items;
-        p->merges = schedule->merges;
-        p->sources = schedule->sources;
-        p->counters = schedule->counters;
+    take(&at, (n + 1) * sizeof(int32_t));
+    op->at.kv_len = take(&at, n * sizeof(int32_t));
+    op->at.schedule = take(&at, op->bounds.schedule_bytes);
+    op->at.partial_o = take(&at, rows * dim * sizeof(float));
+    op->at.partial_md = take(&at, rows * 2 * sizeof(float));
+    op->at.scratch = take(&at, (size_t)p->n_workers * (size_t)p->scratch_bytes);
+    op->at.planner = take(&at, op->bounds.scratch_bytes);
+    op->workspace_bytes = at;
+}
+
+void fli__attention_place(fli_attention *op, void *workspace,
+                          fli_plan_output *out)
+{
+    fli_attention_params *p = &op->params;
+    char *base = workspace;
+
+    fli__plan_place(&op->config, &op->bounds, base + op->at.schedule,
+                    base + op->at.planner, out);
+    p->q_indptr = workspace;
+    p->kv_len = (const int32_t *)(base + op->at.kv_len);
+    p->items = out->items;
+    p->merges = out->merges;
+    p->sources = out->sources;
+    p->counters = out->counters;
+    p->partial_o = (float *)(base + op->at.partial_o);
+    p->partial_md = (float *)(base + op->at.partial_md);
+    p->scratch = base + op->at.scratch;
+}
+
+/* On the CPU all classes share the threads. */
+static void share_threads(fli_attention *op)
+{
+    for (int32_t i = 0; i < op->config.n_classes; i++) {
+        op->config.tile_class[i].first_worker = 0;
+        op->config.tile_class[i].n_workers = op->ctx->n_threads;
     }
-    return at;
 }
 
 /* Everything after the choice of an implementation. */
@@ -172,7 +198,6 @@ static fli_status set_up(const char *where, fli_attention *op)
     fli_attention_params *p = &op->params;
     fli_attention_tiles tiles = { 0 };
 
-    p->shape.n_workers = op->ctx->n_threads;
     fli__attention_tiles[op->impl - fli__attention_list.impls](&p->shape,
                                                                &tiles);
     op->config = (fli__plan_config){
@@ -183,19 +208,19 @@ static fli_status set_up(const char *where, fli_attention *op)
         .n_classes = tiles.n_classes,
         .policy = tiles.policy,
     };
-    for (int32_t i = 0; i < tiles.n_classes; i++) {
-        op->config.tile_class[i] = tiles.tile_class[i];
-        op->config.tile_class[i].first_worker = 0;
-        op->config.tile_class[i].n_workers = op->ctx->n_threads;
-    }
+    memcpy(op->config.tile_class, tiles.tile_class, sizeof(tiles.tile_class));
     op->config.policy.flags = d->flags;
-    TRY(fli__plan_bound(where, &op->config, &op->bounds));
-    p->n_workers = op->ctx->n_threads;
     p->scratch_bytes = (tiles.scratch_bytes + 63) / 64 * 64;
     p->chunk =
         d->flags & FLI_ATTENTION_BATCH_INVARIANT ? tiles.policy.chunk : 0;
-    op->workspace_bytes = lay_out(op, NULL, &op->schedule, p);
-    return FLI_OK;
+    if (op->ctx->cuda)
+        TRY(fli__attention_compile(where, op));
+    else
+        share_threads(op);
+    TRY(fli__plan_bound(where, &op->config, &op->bounds));
+    p->n_workers = op->bounds.n_workers;
+    lay_out(op);
+    return op->device ? fli__attention_reserve(where, op) : FLI_OK;
 }
 
 fli_status fli_attention_create(fli_attention **out, fli_context *ctx,
@@ -207,19 +232,23 @@ fli_status fli_attention_create(fli_attention **out, fli_context *ctx,
     CHECK(out, INVALID_ARGUMENT, "%s: out is NULL, expected a place for the op",
           where);
     TRY(fli__check_call(ctx, where, NULL));
-    TRY(fli__attention_desc(where, desc, &made.desc, &made.params.shape));
+    TRY(fli__attention_desc(ctx, where, desc, &made.desc, &made.params.shape));
     TRY(check_capacity(where, &made.desc));
     TRY(fli__choose(ctx, where, &fli__attention_list, &made.params.shape,
                     &made.impl));
-    TRY(set_up(where, &made));
     fli_attention *op = fli__alloc(ctx, sizeof(*op));
 
     CHECK(op, OUT_OF_MEMORY,
           "%s: the op needs %zu bytes, the allocator has none", where,
           sizeof(*op));
     *op = made;
-    *out = op;
-    return FLI_OK;
+    const fli_status status = set_up(where, op);
+
+    if (status)
+        fli_attention_destroy(op);
+    else
+        *out = op;
+    return status;
 }
 
 size_t fli_attention_workspace(const fli_attention *op)
@@ -229,25 +258,33 @@ size_t fli_attention_workspace(const fli_attention *op)
 
 void fli_attention_destroy(fli_attention *op)
 {
-    if (op)
-        fli__free(op->ctx, op, sizeof(*op));
+    if (!op)
+        return;
+    fli__attention_release(op->ctx, op->device);
+    fli__free(op->ctx, op, sizeof(*op));
 }
 
 /* --- plan --------------------------------------------------------------- */
+
+fli_status fli__attention_check_step(const char *where, const fli_attention *op,
+                                     int32_t n, int32_t mask, int32_t window)
+{
+    CHECK(n >= 0 && n <= op->desc.max_requests, INVALID_ARGUMENT,
+          "%s: n_requests is %d, expected 0 to max_requests %d", where, (int)n,
+          (int)op->desc.max_requests);
+    CHECK(mask == FLI_MASK_NONE || mask == FLI_MASK_CAUSAL, INVALID_ARGUMENT,
+          "%s: mask is %d, expected a fli_mask", where, (int)mask);
+    CHECK(window >= 0, INVALID_ARGUMENT,
+          "%s: window is %d, expected at least 0", where, (int)window);
+    return FLI_OK;
+}
 
 static fli_status check_batch(const char *where, const fli_attention *op,
                               const fli_attention_batch *b)
 {
     const int32_t n = b->n_requests;
 
-    CHECK(n >= 0 && n <= op->desc.max_requests, INVALID_ARGUMENT,
-          "%s: n_requests is %d, expected 0 to max_requests %d", where, (int)n,
-          (int)op->desc.max_requests);
-    CHECK(b->mask == FLI_MASK_NONE || b->mask == FLI_MASK_CAUSAL,
-          INVALID_ARGUMENT, "%s: mask is %d, expected a fli_mask", where,
-          (int)b->mask);
-    CHECK(b->window >= 0, INVALID_ARGUMENT,
-          "%s: window is %d, expected at least 0", where, (int)b->window);
+    TRY(fli__attention_check_step(where, op, n, b->mask, b->window));
     CHECK(b->reserved == 0, INVALID_ARGUMENT, "%s: reserved is %d, expected 0",
           where, (int)b->reserved);
     if (n == 0)
@@ -265,8 +302,9 @@ static fli_status check_batch(const char *where, const fli_attention *op,
     return FLI_OK;
 }
 
-static fli_status check_workspace(const char *where, const fli_attention *op,
-                                  const void *workspace, size_t bytes)
+fli_status fli__attention_check_workspace(const char *where,
+                                          const fli_attention *op,
+                                          const void *workspace, size_t bytes)
 {
     CHECK(workspace, INVALID_ARGUMENT,
           "%s: workspace is NULL, expected %zu bytes", where,
@@ -286,13 +324,13 @@ static fli_status check_workspace(const char *where, const fli_attention *op,
 }
 
 /* About the multiplications of a run, as far as it matters whether to share
- * them. */
+ * them.  A run that is captured is never without work. */
 static int64_t work_of(const fli_attention *op, const fli_attention_batch *b)
 {
     const int64_t per_cell = (int64_t)op->desc.n_qo_heads
                              * (op->desc.head_dim_qk + op->desc.head_dim_vo);
     const int64_t enough = INT64_C(1) << 30;
-    int64_t cells = 0;
+    int64_t cells = op->device && op->desc.flags & FLI_ATTENTION_GRAPH;
 
     for (int32_t i = 0; i < b->n_requests && cells < enough; i++)
         cells += (int64_t)(b->q_indptr[i + 1] - b->q_indptr[i])
@@ -300,44 +338,61 @@ static int64_t work_of(const fli_attention *op, const fli_attention_batch *b)
     return MIN(cells, enough) * per_cell;
 }
 
-/* A plan that fails leaves the last one as it was: everything is checked before
- * the workspace is written. */
+/* Copies the lengths to head and plans there. */
+static fli_status plan_step(const char *where, fli_attention *op,
+                            const fli_attention_batch *b, char *head)
+{
+    const size_t n = (size_t)b->n_requests;
+    int32_t *q_indptr = (int32_t *)head;
+    int32_t *kv_len = (int32_t *)(head + op->at.kv_len);
+
+    q_indptr[0] = 0;
+    if (n > 0) {
+        memcpy(q_indptr, b->q_indptr, (n + 1) * sizeof(*q_indptr));
+        memcpy(kv_len, b->kv_len, n * sizeof(*kv_len));
+    }
+    const fli__plan_step step = {
+        .n_requests = b->n_requests,
+        .q_indptr = q_indptr,
+        .kv_len = kv_len,
+        .causal = b->mask == FLI_MASK_CAUSAL,
+        .window = b->window,
+    };
+
+    return fli__plan_run(where, &op->config, &op->bounds, &step, &op->schedule);
+}
+
+/* A plan that is refused leaves the last one as it was: everything is checked
+ * before the workspace is written. */
 fli_status fli_attention_plan(fli_attention *op,
                               const fli_attention_batch *batch, void *workspace,
                               size_t workspace_bytes, fli_stream stream)
 {
     static const char where[] = "attention plan";
     fli_attention_batch b;
+    char *head = workspace, *planner;
 
     CHECK(op, INVALID_ARGUMENT, "%s: op is NULL, expected an op", where);
+    const fli__call call = { .ctx = op->ctx, .where = where, .stream = stream };
+
     TRY(fli__check_call(op->ctx, where, stream));
     TRY(fli__copy_struct(where, "batch", &b, sizeof(b), batch, sizeof(b)));
     TRY(check_batch(where, op, &b));
-    TRY(check_workspace(where, op, workspace, workspace_bytes));
-    const size_t n = (size_t)b.n_requests;
-    fli_attention_params *p = &op->params;
-
+    TRY(fli__attention_check_workspace(where, op, workspace, workspace_bytes));
+    planner = head + op->at.planner;
+    if (op->device)
+        TRY(fli__attention_begin_plan(&call, op, &head, &planner));
     op->workspace = NULL;
-    lay_out(op, workspace, &op->schedule, p);
-    int32_t *q_indptr = (int32_t *)p->q_indptr;
-
-    q_indptr[0] = 0;
-    if (n > 0) {
-        memcpy(q_indptr, b.q_indptr, (n + 1) * sizeof(*q_indptr));
-        memcpy((int32_t *)p->kv_len, b.kv_len, n * sizeof(*b.kv_len));
-    }
-    const fli__plan_step step = {
-        .n_requests = b.n_requests,
-        .q_indptr = p->q_indptr,
-        .kv_len = p->kv_len,
-        .causal = b.mask == FLI_MASK_CAUSAL,
-        .window = b.window,
-    };
-
-    TRY(fli__plan_run(where, &op->config, &op->bounds, &step, &op->schedule));
-    p->n_requests = b.n_requests;
-    op->n_rows = q_indptr[n];
+    fli__attention_place(op, workspace, &op->schedule);
+    fli__plan_place(&op->config, &op->bounds, head + op->at.schedule, planner,
+                    &op->schedule);
+    TRY(plan_step(where, op, &b, head));
+    if (op->device)
+        TRY(fli__attention_end_plan(&call, op, workspace));
+    op->params.n_requests = b.n_requests;
+    op->n_rows = b.n_requests > 0 ? b.q_indptr[b.n_requests] : 0;
     op->work = work_of(op, &b);
+    op->is_on_device = 0;
     op->summary = *op->schedule.summary;
     op->workspace = workspace;
     return FLI_OK;
@@ -351,6 +406,10 @@ fli_status fli_attention_get_stats(const fli_attention *op,
 
     CHECK(op, INVALID_ARGUMENT, "%s: op is NULL, expected an op", where);
     TRY(fli__copy_struct(where, "stats", &s, sizeof(s), stats, sizeof(s)));
+    CHECK(!op->is_on_device, INVALID_STATE,
+          "%s: the last plan was made on the device, expected one by "
+          "fli_attention_plan",
+          where);
     const size_t size = stats->size;
 
     s = (fli_attention_stats){

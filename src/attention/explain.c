@@ -1,12 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention: the op and the choice of its implementation as text. */
+#include <stdio.h>
 #include <string.h>
 
 #include "attention/attention.h"
+#include "device/cuda.h"
+
+/* "cpu", "cuda:0 (sm_90a)" */
+static const char *device_text(const fli_context *ctx, char *buf, size_t n)
+{
+    if (!ctx->cuda)
+        return "cpu";
+    snprintf(buf, n, "cuda:%d (%s)", (int)ctx->device.index,
+             ctx->cuda->caps.arch);
+    return buf;
+}
 
 static void add_desc(fli__text *text, const fli_context *ctx,
                      const fli_attention_shape *s)
 {
+    char device[40];
+
     fli__text_add(text, "attention  q %s  kv %s", fli_dtype_name(s->dtype_q),
                   fli_dtype_name(s->dtype_kv));
     if (s->dtype_out != s->dtype_q)
@@ -17,16 +31,21 @@ static void add_desc(fli__text *text, const fli_context *ctx,
     fli__text_add(text, "  group %d%s%s  %s\n", (int)s->group,
                   s->flags & FLI_PLAN_GRAPH ? "  graph" : "",
                   s->flags & FLI_PLAN_INVARIANT ? "  batch-invariant" : "",
-                  ctx->device.type == FLI_DEVICE_CPU ? "cpu" : "cuda");
+                  device_text(ctx, device, sizeof(device)));
 }
 
-static void add_classes(fli__text *text, const fli_tile_class *classes,
-                        int32_t n)
+/* "tile classes: decode 8x128, prefill 64x64" */
+static void add_classes(fli__text *text, const fli__impl *impl,
+                        const fli_attention_shape *shape)
 {
-    for (int32_t i = 0; i < n; i++)
-        fli__text_add(text, "%s%dx%d",
-                      i ? ", " : "tile classes: ", (int)classes[i].rows,
-                      (int)classes[i].kv_tile);
+    fli_attention_tiles tiles = { 0 };
+
+    fli__attention_tiles[impl - fli__attention_list.impls](shape, &tiles);
+    for (int32_t i = 0; i < tiles.n_classes; i++)
+        fli__text_add(text, "%s%s%s%dx%d", i ? ", " : "tile classes: ",
+                      tiles.name[i] ? tiles.name[i] : "",
+                      tiles.name[i] ? " " : "", (int)tiles.tile_class[i].rows,
+                      (int)tiles.tile_class[i].kv_tile);
     fli__text_add(text, "\n");
 }
 
@@ -50,11 +69,8 @@ static int add_impl(fli__text *text, const fli_context *ctx, int32_t i,
         fli__text_add(text, "  no   %s\n", reason);
         return 0;
     }
-    fli_attention_tiles tiles = { 0 };
-
-    fli__attention_tiles[i](shape, &tiles);
     fli__text_add(text, "  yes  ");
-    add_classes(text, tiles.tile_class, tiles.n_classes);
+    add_classes(text, impl, shape);
     return 1;
 }
 
@@ -68,14 +84,15 @@ size_t fli_attention_explain(fli_context *ctx, const fli_attention_desc *desc,
     int chosen = 0;
 
     if (fli__check_call(ctx, where, NULL)
-        || fli__attention_desc(where, desc, &d, &shape))
+        || fli__attention_desc(ctx, where, desc, &d, &shape))
         return 0;
-    shape.n_workers = ctx->n_threads;
     add_desc(&text, ctx, &shape);
     for (int32_t i = 0; i < fli__attention_list.n; i++) {
         const fli__impl *impl = &fli__attention_list.impls[i];
         const int forced = !strcmp(ctx->forced[FLI__OP_attention], "plain");
 
+        if (!impl->launch != !ctx->cuda)
+            continue; /* of the other device */
         if (!strcmp(impl->name, "plain") && !forced)
             continue; /* the checker's own */
         if (!chosen) {
@@ -88,7 +105,7 @@ size_t fli_attention_explain(fli_context *ctx, const fli_attention_desc *desc,
     return text.length;
 }
 
-/* Reads the schedule, so the workspace must still be there. */
+/* Reads the schedule, so on the CPU the workspace must still be there. */
 size_t fli_attention_print(const fli_attention *op, char *buf, size_t n)
 {
     fli__text text = { buf, buf ? n : 0, 0 };
@@ -100,10 +117,12 @@ size_t fli_attention_print(const fli_attention *op, char *buf, size_t n)
     add_desc(&text, op->ctx, &op->params.shape);
     add_name(&text, op->impl);
     fli__text_add(&text, "  workspace %zu bytes  ", op->workspace_bytes);
-    add_classes(&text, op->config.tile_class, op->config.n_classes);
-    if (op->workspace)
-        fli__plan_print(&text, &op->schedule);
-    else
+    add_classes(&text, op->impl, &op->params.shape);
+    if (!op->workspace)
         fli__text_add(&text, "no plan\n");
+    else if (op->is_on_device)
+        fli__text_add(&text, "plan  made on the device\n");
+    else
+        fli__plan_print(&text, &op->schedule);
     return text.length;
 }

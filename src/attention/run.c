@@ -73,6 +73,9 @@ static fli_status fill_rows(const char *where, const fli_attention *op,
     spec.flags = FLI__OUTPUT | FLI__OPTIONAL;
     spec.ndim = 2;
     TRY(fli__check_tensor(op->ctx, where, "lse", &a->lse, &spec));
+    p->n_rows = MIN(a->q.shape[0], a->out.shape[0]);
+    if (a->lse.data)
+        p->n_rows = MIN(p->n_rows, a->lse.shape[0]);
     p->q = a->q.data;
     p->out = a->out.data;
     p->lse = a->lse.data;
@@ -137,6 +140,7 @@ static fli_status fill_kv(const char *where, const fli_attention *op,
     p->k_head_stride = kv->k.stride[head];
     p->v_head_stride = kv->v.stride[head];
     p->page_size = paged ? (int32_t)kv->k.shape[token] : 0;
+    p->n_pages = paged ? kv->k.shape[0] : kv->k.shape[token];
     return FLI_OK;
 }
 
@@ -171,15 +175,11 @@ static fli_status check_pages(const char *where, const int32_t *ids,
     return FLI_OK;
 }
 
-static fli_status fill_pages(const char *where, const fli_attention *op,
-                             const fli_kv *kv, fli_attention_params *p)
+/* Host memory: every request has pages for its tokens. */
+static fli_status check_table(const char *where, const fli_kv *kv,
+                              const fli_attention_params *p)
 {
     const int32_t n = p->n_requests;
-
-    CHECK(!kv->kv_indptr.data, INVALID_ARGUMENT,
-          "%s: kv_indptr is given with a paged k, expected it absent", where);
-    TRY(check_index(where, op, "page_indptr", &kv->page_indptr, n + 1));
-    TRY(check_index(where, op, "page_indices", &kv->page_indices, -1));
     const int32_t *indptr = kv->page_indptr.data;
 
     TRY(fli__check_indptr(where, "page_indptr", indptr, n,
@@ -197,21 +197,39 @@ static fli_status fill_pages(const char *where, const fli_attention *op,
         TRY(check_pages(where, kv->page_indices.data, indptr[i],
                         indptr[i] + need, kv->k.shape[0]));
     }
-    p->page_indptr = indptr;
+    return FLI_OK;
+}
+
+/* On CUDA kernels check the table, of which they know the length. */
+static int32_t covered_requests(const fli_tensor *indptr)
+{
+    return (int32_t)MIN(indptr->shape[0] - 1, (int64_t)INT32_MAX);
+}
+
+static fli_status fill_pages(const char *where, const fli_attention *op,
+                             const fli_kv *kv, fli_attention_params *p)
+{
+    CHECK(!kv->kv_indptr.data, INVALID_ARGUMENT,
+          "%s: kv_indptr is given with a paged k, expected it absent", where);
+    TRY(check_index(where, op, "page_indptr", &kv->page_indptr,
+                    p->n_requests + 1));
+    TRY(check_index(where, op, "page_indices", &kv->page_indices, -1));
+    if (op->device)
+        p->n_requests = covered_requests(&kv->page_indptr);
+    else
+        TRY(check_table(where, kv, p));
+    p->page_indptr = kv->page_indptr.data;
     p->page_indices = kv->page_indices.data;
+    p->n_indices = kv->page_indices.shape[0];
     p->kv_indptr = NULL;
     return FLI_OK;
 }
 
-static fli_status fill_ragged(const char *where, const fli_attention *op,
-                              const fli_kv *kv, fli_attention_params *p)
+/* Host memory: every request has its tokens. */
+static fli_status check_tokens(const char *where, const fli_kv *kv,
+                               const fli_attention_params *p)
 {
     const int32_t n = p->n_requests;
-
-    CHECK(!kv->page_indptr.data && !kv->page_indices.data, INVALID_ARGUMENT,
-          "%s: page_indptr is given with a ragged k, expected it absent",
-          where);
-    TRY(check_index(where, op, "kv_indptr", &kv->kv_indptr, n + 1));
     const int32_t *indptr = kv->kv_indptr.data;
 
     TRY(fli__check_indptr(where, "kv_indptr", indptr, n,
@@ -221,9 +239,23 @@ static fli_status fill_ragged(const char *where, const fli_attention *op,
               "%s: kv_len[%d] = %d, kv_indptr[%d] - kv_indptr[%d] is %d", where,
               (int)i, (int)p->kv_len[i], (int)i + 1, (int)i,
               (int)(indptr[i + 1] - indptr[i]));
+    return FLI_OK;
+}
+
+static fli_status fill_ragged(const char *where, const fli_attention *op,
+                              const fli_kv *kv, fli_attention_params *p)
+{
+    CHECK(!kv->page_indptr.data && !kv->page_indices.data, INVALID_ARGUMENT,
+          "%s: page_indptr is given with a ragged k, expected it absent",
+          where);
+    TRY(check_index(where, op, "kv_indptr", &kv->kv_indptr, p->n_requests + 1));
+    if (op->device)
+        p->n_requests = covered_requests(&kv->kv_indptr);
+    else
+        TRY(check_tokens(where, kv, p));
     p->page_indptr = NULL;
     p->page_indices = NULL;
-    p->kv_indptr = indptr;
+    p->kv_indptr = kv->kv_indptr.data;
     return FLI_OK;
 }
 
@@ -263,7 +295,7 @@ static fli_status fill(const char *where, const fli_attention *op,
           "%s: op has no plan, expected fli_attention_plan before", where);
     TRY(check_scalars(where, op, &a));
     *p = op->params;
-    if (op->n_rows == 0)
+    if (op->work == 0)
         return FLI_OK;
     fill_scalars(op, &a, p);
     TRY(fill_rows(where, op, &a, p));
@@ -279,13 +311,13 @@ fli_status fli_attention_run(const fli_attention *op,
                              const fli_attention_args *args, fli_stream stream)
 {
     static const char where[] = "attention run";
-    fli_attention_params p;
+    fli__attention_run run = { .op = op };
 
-    TRY(fill(where, op, args, &p));
+    TRY(fill(where, op, args, &run.params));
+    const fli__call call = { .ctx = op->ctx, .where = where, .stream = stream };
+
     TRY(fli__check_call(op->ctx, where, stream));
-    if (op->n_rows > 0)
-        fli__run_task(op->ctx, op->impl->task, &p, op->work);
-    return FLI_OK;
+    return fli__run_impl(&call, op->impl, &run, op->work);
 }
 
 fli_status fli_attention_run_part(const fli_attention *op,
@@ -299,8 +331,12 @@ fli_status fli_attention_run_part(const fli_attention *op,
           where, (int)nth);
     CHECK(ith >= 0 && ith < nth, INVALID_ARGUMENT,
           "%s: ith is %d, expected 0 to %d", where, (int)ith, (int)nth - 1);
+    CHECK(!op || !op->device, UNSUPPORTED,
+          "%s: the op runs on cuda, whose parts are blocks; expected "
+          "fli_attention_run",
+          where);
     TRY(fill(where, op, args, &p));
-    if (op->n_rows > 0)
+    if (op->work > 0)
         op->impl->task(&p, ith, nth);
     return FLI_OK;
 }

@@ -27,11 +27,18 @@ static fli_status check_class(const char *where, const fli__plan_config *config,
             || (config->policy.chunk > 0 && config->policy.chunk % c->cut == 0),
         INTERNAL, "%s: chunk is %d, expected a multiple of cut %d", where,
         (int)config->policy.chunk, (int)c->cut);
-    for (int32_t k = 0; k < i; k++)
-        CHECK(config->tile_class[k].first_worker != c->first_worker
-                  || config->tile_class[k].n_workers == c->n_workers,
-              INTERNAL, "%s: tile classes %d and %d share a part of a range",
+    for (int32_t k = 0; k < i; k++) {
+        const fli_tile_class *other = &config->tile_class[k];
+
+        if (other->first_worker != c->first_worker)
+            continue;
+        CHECK(other->n_workers == c->n_workers, INTERNAL,
+              "%s: tile classes %d and %d share a part of a range", where,
+              (int)k, (int)i);
+        CHECK(other->longest_first == c->longest_first, INTERNAL,
+              "%s: tile classes %d and %d differ in the order of their range",
               where, (int)k, (int)i);
+    }
     return FLI_OK;
 }
 
@@ -54,22 +61,26 @@ static size_t aligned(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* The schedule, then scratch; memory NULL only measures. */
-static size_t place(const fli__plan_config *config,
-                    const fli__plan_bounds *bounds, char *memory,
-                    fli_plan_output *out)
-{
-    size_t at = 0;
-
-    memset(out, 0, sizeof(*out));
-    out->max_strips = bounds->max_strips;
+/* memory NULL only measures; *bytes is what is taken so far. */
 #define TAKE(member, n)                                                        \
-    (out->member = memory ? (void *)(memory + at) : NULL,                      \
-     at += aligned((size_t)(n) * sizeof(*out->member)))
-    TAKE(items, bounds->max_items);
+    (out->member = memory ? (void *)(memory + *bytes) : NULL,                  \
+     *bytes += aligned((size_t)(n) * sizeof(*out->member)))
+
+/* What a run reads, items last: most of their room is seldom used. */
+static void place_schedule(const fli__plan_bounds *bounds, char *memory,
+                           fli_plan_output *out, size_t *bytes)
+{
+    TAKE(counters, bounds->max_merges);
     TAKE(merges, bounds->max_merges);
     TAKE(sources, bounds->max_sources);
-    TAKE(counters, bounds->max_merges);
+    TAKE(items, bounds->max_items);
+}
+
+static void place_scratch(const fli__plan_config *config,
+                          const fli__plan_bounds *bounds, char *memory,
+                          fli_plan_output *out, size_t *bytes)
+{
+    out->max_strips = bounds->max_strips;
     TAKE(summary, 1);
     TAKE(strips, bounds->max_strips);
     TAKE(order, bounds->max_strips);
@@ -78,41 +89,70 @@ static size_t place(const fli__plan_config *config,
     TAKE(tail, bounds->n_workers);
     TAKE(heap, bounds->n_workers);
     TAKE(load, bounds->n_workers);
-#undef TAKE
-    return at;
 }
 
-/* With W workers: cuts leave at most 2 W pieces more (INVARIANT, where what is
- * behind a cut is single chunks, 8 W), merges W.  A level of groups adds a strip
- * for each request, a merge for each request and head and twice that sources. */
+#undef TAKE
+
+/* Of all ranges of workers: pieces that cuts add, that are merged, and rows of
+ * the latter. */
+typedef struct {
+    int64_t n_workers, more, merged, rows;
+} cut_room;
+
+/* The range that class i opens, of W workers: each is cut at most once, so there
+ * are W pieces more, and 2 W that are merged; under INVARIANT, where what is
+ * behind a cut is single chunks, 8 W and 9 W. */
+static void add_range(const fli__plan_config *config, int32_t i, cut_room *room)
+{
+    const int invariant = config->policy.flags & FLI_PLAN_INVARIANT;
+    const fli_tile_class *c = &config->tile_class[i];
+    const int64_t merged = (invariant ? 9 : 2) * (int64_t)c->n_workers;
+    int64_t rows = 0;
+
+    for (int32_t k = 0; k < config->n_classes; k++) {
+        if (config->tile_class[k].first_worker != c->first_worker)
+            continue;
+        if (k < i)
+            return;
+        rows = MAX(rows, partial_rows(config, &config->tile_class[k]));
+    }
+    room->n_workers =
+        MAX(room->n_workers, (int64_t)c->first_worker + c->n_workers);
+    room->more += (invariant ? 8 : 1) * (int64_t)c->n_workers;
+    room->merged += merged;
+    room->rows += merged * rows;
+}
+
+/* A request that fits a class is one strip, so only the largest class makes more of
+ * them.  Items: strips times blocks of heads, an idle one a worker, what cuts add.
+ * A level of groups adds a strip for each request, a merge for each request and
+ * head and twice that sources. */
 fli_status fli__plan_bound(const char *where, const fli__plan_config *config,
                            fli__plan_bounds *out)
 {
     const int64_t packed_rows = (int64_t)config->max_rows * config->group;
     const int64_t n_requests = config->max_requests;
     const int64_t grouped = config->levels > 0 ? n_requests : 0;
-    int64_t blocks = 0, piece_rows = 0, n_workers = 0, smallest = INT32_MAX;
+    int64_t blocks = 0, piece_rows = 0, largest = 1;
+    cut_room room = { 0 };
 
     for (int32_t i = 0; i < config->n_classes; i++) {
         const fli_tile_class *c = &config->tile_class[i];
 
         TRY(check_class(where, config, i));
+        add_range(config, i, &room);
         blocks = MAX(blocks, config->n_kv_heads / c->heads);
         piece_rows = MAX(piece_rows, partial_rows(config, c));
-        n_workers = MAX(n_workers, (int64_t)c->first_worker + c->n_workers);
-        smallest = MIN(smallest, (int64_t)c->rows);
+        largest = MAX(largest, (int64_t)c->rows);
     }
-    const int64_t extra =
-        (config->policy.flags & FLI_PLAN_INVARIANT ? 8 : 2) * n_workers;
     const int64_t rows_of_groups = MIN(packed_rows, grouped * piece_rows);
-    const int64_t strips = (packed_rows + smallest - 1) / smallest + n_requests
-                           + config->levels * n_requests;
+    const int64_t strips =
+        packed_rows / largest + n_requests + config->levels * n_requests;
     const int64_t sources =
-        extra + n_workers + (config->levels + 1) * grouped * config->n_kv_heads;
+        room.merged + (config->levels + 1) * grouped * config->n_kv_heads;
     const int64_t partial =
-        (piece_rows > 0 ? extra + n_workers : 0) * piece_rows
-        + (config->levels + 1) * rows_of_groups * config->n_kv_heads;
-    const int64_t items = strips * blocks + n_workers + extra;
+        room.rows + (config->levels + 1) * rows_of_groups * config->n_kv_heads;
+    const int64_t items = strips * blocks + room.n_workers + room.more;
 
     CHECK(packed_rows <= INT32_MAX && items <= INT32_MAX && sources <= INT32_MAX
               && partial <= INT32_MAX,
@@ -122,29 +162,33 @@ fli_status fli__plan_bound(const char *where, const fli__plan_config *config,
           where, (int)config->max_rows, (int)config->max_requests,
           (long long)items, (long long)partial, (int)INT32_MAX);
     *out = (fli__plan_bounds){
-        .n_workers = (int32_t)n_workers,
+        .n_workers = (int32_t)room.n_workers,
         .max_items = (int32_t)items,
-        .max_merges = (int32_t)(n_workers + grouped * config->n_kv_heads),
+        .max_merges = (int32_t)(room.n_workers + grouped * config->n_kv_heads),
         .max_sources = (int32_t)sources,
         .max_partial_rows = (int32_t)partial,
         .max_strips = (int32_t)strips,
     };
     fli_plan_output unused;
 
-    out->bytes = place(config, out, NULL, &unused);
+    place_schedule(out, NULL, &unused, &out->schedule_bytes);
+    place_scratch(config, out, NULL, &unused, &out->scratch_bytes);
     return FLI_OK;
 }
 
 void fli__plan_place(const fli__plan_config *config,
-                     const fli__plan_bounds *bounds, void *memory,
-                     fli_plan_output *out)
+                     const fli__plan_bounds *bounds, void *schedule,
+                     void *scratch, fli_plan_output *out)
 {
-    place(config, bounds, memory, out);
+    size_t schedule_bytes = 0, scratch_bytes = 0;
+
+    place_schedule(bounds, schedule, out, &schedule_bytes);
+    place_scratch(config, bounds, scratch, out, &scratch_bytes);
 }
 
-fli_status fli__plan_run(const char *where, const fli__plan_config *config,
-                         const fli__plan_bounds *bounds,
-                         const fli__plan_step *step, const fli_plan_output *out)
+fli_plan_input fli__plan_input(const fli__plan_config *config,
+                               const fli__plan_bounds *bounds,
+                               const fli__plan_step *step)
 {
     fli_plan_input in = {
         .q_indptr = step->q_indptr,
@@ -163,6 +207,15 @@ fli_status fli__plan_run(const char *where, const fli__plan_config *config,
     };
 
     memcpy(in.tile_class, config->tile_class, sizeof(in.tile_class));
+    return in;
+}
+
+fli_status fli__plan_run(const char *where, const fli__plan_config *config,
+                         const fli__plan_bounds *bounds,
+                         const fli__plan_step *step, const fli_plan_output *out)
+{
+    const fli_plan_input in = fli__plan_input(config, bounds, step);
+
     fli__plan_core(&in, out, 0, 1);
     CHECK(!out->summary->overflow, INTERNAL,
           "%s: the schedule exceeds its bound of %d items", where,

@@ -25,7 +25,7 @@ typedef struct {
     int32_t n_workers;
     int32_t max_items, max_merges, max_sources, max_partial_rows;
     int32_t max_strips;
-    size_t bytes; /* of fli__plan_place */
+    size_t schedule_bytes, scratch_bytes; /* of fli__plan_place */
 } fli__plan_bounds;
 
 typedef struct {
@@ -39,10 +39,17 @@ typedef struct {
 fli_status fli__plan_bound(const char *where, const fli__plan_config *config,
                            fli__plan_bounds *out);
 
-/* Lays the planner's output over bounds->bytes of 64-byte aligned memory. */
+/* Lays the planner's output over 64-byte aligned memory of bounds->schedule_bytes
+ * and bounds->scratch_bytes.  What a run reads of the schedule ends with the last
+ * item. */
 void fli__plan_place(const fli__plan_config *config,
-                     const fli__plan_bounds *bounds, void *memory,
-                     fli_plan_output *out);
+                     const fli__plan_bounds *bounds, void *schedule,
+                     void *scratch, fli_plan_output *out);
+
+/* The planner's input for a step.  Its pointers may be of any device. */
+fli_plan_input fli__plan_input(const fli__plan_config *config,
+                               const fli__plan_bounds *bounds,
+                               const fli__plan_step *step);
 
 /* Plans a step that the caller has checked. */
 fli_status fli__plan_run(const char *where, const fli__plan_config *config,

@@ -27,9 +27,9 @@ def struct(name, *fields):
 
 
 TileClass = struct("TileClass", (I32, "rows kv_tile cut heads first_worker "
-                                      "n_workers"),
+                                      "n_workers longest_first"),
                    (U32, "cost_item cost_row cost_tile cost_cell cost_merge"))
-Policy = struct("Policy", (U32, "flags"), (I32, "snap longest_first chunk"),
+Policy = struct("Policy", (U32, "flags"), (I32, "snap chunk"),
                 (I64, "l2_bytes token_bytes"))
 POINTER = ctypes.c_void_p
 Input = struct("Input", (POINTER, "q_indptr kv_len segment_indptr segment_len "
@@ -58,7 +58,7 @@ Config = struct("Config", (I32, "max_requests max_rows n_kv_heads group levels "
                 (TileClass * 4, "tile_class"), (Policy, "policy"))
 Bounds = struct("Bounds", (I32, "n_workers max_items max_merges max_sources "
                                 "max_partial_rows max_strips"),
-                (ctypes.c_size_t, "bytes"))
+                (ctypes.c_size_t, "schedule_bytes scratch_bytes"))
 
 
 def test_structs():
@@ -101,9 +101,9 @@ def array_of(type_, n):
 
 class Plan:
     def __init__(self, step, items=BIG, merges=BIG, sources=BIG, partial=BIG,
-                 strips=None):
+                 strips=None, lanes=0):
         """Capacities; the memory behind each is exactly that large (BIG: as
-        large as this step can use)."""
+        large as this step can use).  lanes: planned as on a device."""
         self.step = s = step
         n = len(s.q_len)
         levels = max([len(x) for x in s.segments] or [0]) if s.segments else 0
@@ -141,7 +141,10 @@ class Plan:
         in_.policy = Policy(**s.policy)
         out = Output(max_strips=strips,
                      **{k: v.ctypes.data for k, v in self.memory.items()})
-        LIB.plan_core(ctypes.byref(in_), ctypes.byref(out))
+        if lanes:
+            LIB.plan_core_lanes(ctypes.byref(in_), ctypes.byref(out), lanes)
+        else:
+            LIB.plan_core(ctypes.byref(in_), ctypes.byref(out))
         for name, memory in self.memory.items():
             assert (memory[-64:] == 0xA5).all(), f"{name}: written past its end"
         self.summary = Summary.from_buffer(self.memory["summary"])
@@ -364,16 +367,19 @@ def classes_of(draw, n_kv_heads, one_range=False, grouping=False):
     heads = draw(st.sampled_from([1, n_kv_heads]))
     first, made = 0, []
     n_workers = draw(st.integers(1, 9))
+    longest_first = draw(st.integers(0, 1))
     for r in rows:
         kv_tile = draw(st.sampled_from([1, 16, 64]))
         if separate:
             n_workers = draw(st.integers(1, 9))
+            longest_first = draw(st.integers(0, 1))
         if not same_heads:
             heads = draw(st.sampled_from([1, n_kv_heads]))
         made.append(dict(
             rows=r, kv_tile=kv_tile,
             cut=kv_tile * draw(st.sampled_from([1, 2, 4])), heads=heads,
             first_worker=first, n_workers=n_workers,
+            longest_first=longest_first,
             cost_item=draw(st.integers(0, 500)),
             cost_row=draw(st.integers(0, 20)),
             cost_tile=draw(st.integers(1, 100)),
@@ -399,7 +405,7 @@ def steps(draw, max_requests=12, lengths=LENGTH, segments=False,
     classes = draw(classes_of(n_kv_heads, grouping=segments, **kwargs))
     chunk = max(c["cut"] for c in classes) * draw(st.sampled_from([1, 3]))
     policy = dict(flags=flag, snap=draw(st.sampled_from([0, 20, 100, 1024])),
-                  longest_first=draw(st.integers(0, 1)), chunk=chunk,
+                  chunk=chunk,
                   l2_bytes=draw(st.sampled_from([0, 1, 1 << 20])),
                   token_bytes=512)
     if flag & INVARIANT:  # a piece a chunk: keep the lists short
@@ -511,6 +517,13 @@ def test_same_input_same_bytes(step):
 
 
 @SETTINGS
+@given(steps(segments=True), st.sampled_from([2, 3, 8]))
+def test_same_bytes_by_lanes(step, lanes):
+    """A device gives the host's schedule."""
+    assert Plan(step).bytes() == Plan(step, lanes=lanes).bytes()
+
+
+@SETTINGS
 @given(st.data())
 def test_bounds_suffice(data):
     """With the capacities of fli__plan_bound a plan is the one that unlimited
@@ -593,11 +606,11 @@ def test_balance(step):
 
 def example_step(q_len, kv_len, longest_first, **kwargs):
     one = dict(rows=16, kv_tile=16, cut=256, heads=1, first_worker=0,
-               n_workers=132, cost_item=100, cost_row=1, cost_tile=16,
-               cost_cell=1, cost_merge=4)
+               n_workers=132, longest_first=longest_first, cost_item=100,
+               cost_row=1, cost_tile=16, cost_cell=1, cost_merge=4)
     return Step(q_len, kv_len, 8, 4, [one, dict(one, rows=64, kv_tile=64)],
-                dict(flags=0, snap=50, longest_first=longest_first, chunk=256,
-                     l2_bytes=0, token_bytes=512), **kwargs)
+                dict(flags=0, snap=50, chunk=256, l2_bytes=0, token_bytes=512),
+                **kwargs)
 
 
 def imbalance(plan):
