@@ -2,10 +2,10 @@
 /* renorm_probs and mask_logits: validate, fill the launch, dispatch; the
  * filters of all of sampling. */
 #include "abi/kernels.h"
-#include "device/device.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(filter, NULL, );
+static const fli__impl impls[] =
+    FLI__IMPLS(filter, NULL, FLI__CUDA("portable", NULL, fli__filter_cuda, 0));
 static const fli__impl_list renorm_list = FLI__IMPL_LIST(renorm_probs, impls);
 static const fli__impl_list mask_list = FLI__IMPL_LIST(mask_logits, impls);
 

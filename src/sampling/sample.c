@@ -4,10 +4,11 @@
 #include <inttypes.h>
 
 #include "abi/kernels.h"
-#include "device/device.h"
+#include "device/cuda.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(sample, NULL, );
+static const fli__impl impls[] =
+    FLI__IMPLS(sample, NULL, FLI__CUDA("portable", NULL, fli__sample_cuda, 0));
 static const fli__impl_list logits_list =
     FLI__IMPL_LIST(sample_from_logits, impls);
 static const fli__impl_list probs_list =
@@ -32,7 +33,9 @@ static fli_status check_indices(const fli_context *ctx, const char *where,
         return FLI_OK;
     TRY(fli__check_tensor(ctx, where, "indices", &a->indices, &spec));
     *n_out = a->indices.shape[0];
-    for (int64_t i = 0; i < *n_out && !(flags & FLI__SHAPE_ONLY); i++)
+    if ((flags & FLI__SHAPE_ONLY) || ctx->cuda)
+        return FLI_OK;
+    for (int64_t i = 0; i < *n_out; i++)
         CHECK(indices[i] >= 0 && indices[i] < n_rows, INVALID_ARGUMENT,
               "%s: indices[%" PRId64 "] is %d, expected a row of x, 0 to "
               "%" PRId64,
@@ -109,6 +112,8 @@ static fli_status sample_params(const fli_context *ctx, const char *where,
     p->vocab = a.x.shape[1];
     p->x_stride = a.x.stride[0];
     p->dtype = a.x.dtype;
+    p->n_rows = a.x.shape[0];
+    p->sticky = ctx->cuda ? ctx->cuda->sticky : NULL;
     return FLI_OK;
 }
 

@@ -7,6 +7,7 @@
 
 #include "abi/sample.h"
 #include "core/check.h"
+#include "device/device.h"
 
 /* The sums of 2^20 weights below 2^42 fit 63 bits. */
 #define FLI__MAX_VOCAB (INT64_C(1) << 20)
@@ -27,6 +28,10 @@ fli_status fli__check_vocab(const char *where, int64_t vocab);
 fli_status fli__filters_of(const fli_context *ctx, const char *where,
                            const fli_filter_args *args, int64_t n,
                            uint32_t flags, fli_filters *out);
+
+/* --- sampling_cuda.c ------------------------------------------------------- */
+
+fli__launch_fn fli__softmax_cuda, fli__sample_cuda, fli__filter_cuda;
 
 /* Work of n rows, for fli__dispatch: one row is one part. */
 static inline int64_t fli__rows_work(int64_t n, int64_t vocab)

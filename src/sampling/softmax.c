@@ -4,10 +4,10 @@
 #include <math.h>
 
 #include "abi/kernels.h"
-#include "device/device.h"
 #include "sampling/sampling.h"
 
-static const fli__impl impls[] = FLI__IMPLS(softmax, NULL, );
+static const fli__impl impls[] = FLI__IMPLS(
+    softmax, NULL, FLI__CUDA("portable", NULL, fli__softmax_cuda, 0));
 static const fli__impl_list softmax_list = FLI__IMPL_LIST(softmax, impls);
 
 fli_status fli__check_per_row(const fli_context *ctx, const char *where,

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kept set of a row without sorting it, by all blocks of a cluster, each of
+ * which comes to the same numbers.
+ *
+ * What top_k or top_p keep are the elements whose key is at least a threshold:
+ * the least key above which lies less than a limit, a count or a mass.  A
+ * histogram of the row guesses two pivots around it; a scan then counts and
+ * weighs exactly what lies above each, and lists what lies between them, among
+ * which the threshold is found.  Where the list has no room, or the guess was
+ * wrong, the range of keys that is left is guessed again. */
+#ifndef FLI_CUDA_SAMPLE_SEARCH_CUH
+#define FLI_CUDA_SAMPLE_SEARCH_CUH
+
+#include "cuda/lib/sample_row.cuh"
+
+/* Called from several places, not worth a copy in each. */
+#define OUTLINE static __device__ __noinline__
+
+enum {
+    BINS = 2 * FLI_SAMPLE_THREADS,
+    DEPTH_SHIFT = 18, /* of a key or a logit's units: 32 bins an octave */
+    WARP_LIST = 128,
+    MAX_LIST = 2048, /* of a row: 21 bits of each sum to 32 */
+    HEADS = 512      /* the greatest elements that are listed together */
+};
+
+typedef struct {
+    exchange shared;
+    uint32_t bin[2][BINS];
+    int32_t own[WARPS][WARP_LIST]; /* keys that each warp listed */
+    int32_t list[MAX_LIST];        /* those of the whole row */
+    uint64_t before;               /* a bin that was looked for */
+    int32_t found[2];
+} search_memory;
+
+typedef enum { BY_COUNT, BY_MASS } measure;
+
+/* What the last scan found: the row's sums, and the lists. */
+typedef struct {
+    int32_t low, high; /* keys */
+    int32_t is_done, is_weighed, is_complete;
+    uint64_t all, mass_low,
+        mass_high; /* weighed: of the row, above low, high */
+    uint64_t count_low, count_high;
+    uint64_t own_high; /* this warp's mass above high */
+    int32_t n_own;     /* this warp's list */
+    int32_t n_list;    /* the row's, 0 unless complete */
+} scanned;
+
+/* What is searched: the least key above which lies less than limit.  It is above
+ * low and at most high. */
+typedef struct {
+    measure by;
+    uint64_t limit; /* 0: share of the row's mass, which is not known yet */
+    float share;
+    int32_t low, high;
+    uint64_t above_high;
+    float greatest; /* this thread's */
+    int32_t is_few; /* guess first from the greatest of each thread */
+} bracket;
+
+/* --- bins -------------------------------------------------------------------- */
+
+/* Bin i holds what lies i steps below the top: of keys, or of a logit's units. */
+typedef struct {
+    int32_t by_depth;
+    int32_t top, shift;
+} bins;
+
+/* Bins of the keys in (low, high], as fine as there is room for. */
+DEVICE bins bins_between(int32_t low, int32_t high)
+{
+    const uint32_t width = (uint32_t)high - (uint32_t)low;
+    const int32_t bits = 32 - __clz((int32_t)width);
+    bins b;
+
+    b.by_depth = 0;
+    b.top = high;
+    b.shift = MAX(bits - 10, 0);
+    return b;
+}
+
+DEVICE int32_t bin_of(const bins *b, const weigher *w, float x)
+{
+    const uint32_t bin =
+        !FLI_PROBS && b->by_depth
+            ? (uint32_t)__float2int_rz((w->max - x) * w->scale) >> b->shift
+            : ((uint32_t)b->top - (uint32_t)key_of(x)) >> b->shift;
+
+    return (int32_t)MIN(bin, BINS - 1);
+}
+
+/* The key half bins below the top of the first, about. */
+DEVICE int32_t bin_key(const bins *b, const weigher *w, int32_t half)
+{
+    if (!FLI_PROBS && b->by_depth)
+        return key_of(w->max
+                      - (float)half * (float)(1 << b->shift) / (2 * w->scale));
+    const int64_t key = b->top - ((int64_t)half << b->shift >> 1);
+
+    return (int32_t)MAX(key, BOTTOM_KEY);
+}
+
+DEVICE void clear_bins(search_memory *s)
+{
+    for (int32_t i = (int32_t)threadIdx.x; i < BINS; i += FLI_SAMPLE_THREADS)
+        s->bin[0][i] = s->bin[1][i] = 0;
+    __syncthreads();
+}
+
+/* The last bin stays empty: nothing needs it, and all of a row may be there. */
+DEVICE void count(search_memory *s, const bins *b, const weigher *w, float x)
+{
+    const int32_t bin = bin_of(b, w, x);
+
+    if (bin < BINS - 1)
+        atomicAdd(&s->bin[0][bin], 1);
+}
+
+/* Which bin, first or second of this thread's, has the sum reach limit, prefix
+ * being the sum through both: its number to s->found[i].  Of one thread, if any. */
+DEVICE void find_bin(search_memory *s, int32_t i, uint64_t limit,
+                     uint64_t prefix, const uint64_t own[2])
+{
+    const uint64_t before = prefix - own[0] - own[1];
+    const int32_t bin = 2 * (int32_t)threadIdx.x;
+
+    if (before >= limit || prefix < limit)
+        return;
+    const int32_t second = before + own[0] < limit;
+
+    s->found[i] = bin + second;
+    s->before = before + (second ? own[0] : 0);
+}
+
+/* --- guesses ------------------------------------------------------------------ */
+
+/* Counts this warp's elements in (low, high]. */
+DEVICE void count_row(const row *r, search_memory *s, const bins *b,
+                      int32_t low, int32_t high)
+{
+    const float x_low = float_of_key(low), x_high = float_of_key(high);
+
+    for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
+        float x[VEC];
+
+        read_vector(r, v, r->to, x);
+#pragma unroll
+        for (int32_t i = 0; i < VEC; i++)
+            if (x[i] > x_low && x[i] <= x_high)
+                count(s, b, &r->w, x[i]);
+    }
+}
+
+/* The row's counts of this thread's two bins. */
+DEVICE void merge_bins(const row *r, search_memory *s, uint64_t n[2])
+{
+    cluster_sync(r->n_blocks);
+    n[0] = n[1] = 0;
+    for (int32_t i = 0; i < r->n_blocks; i++) {
+        const uint2 *const peer = (const uint2 *)cluster_peer(s->bin[0], i);
+        const uint2 bin = peer[threadIdx.x];
+
+        n[0] += bin.x;
+        n[1] += bin.y;
+    }
+}
+
+/* How far a sum of bins' masses, each counted at its middle, may be off: three
+ * deviations of weights that differ by up to 1/32 octave, and a little. */
+DEVICE uint64_t margin_of(uint64_t mass)
+{
+    const float square = (float)mass * (float)WEIGHT_ONE;
+
+    return (uint64_t)(0.02f * sqrtf(square)) + (mass >> 12);
+}
+
+/* Pivots for the next scan.  Bins of the first round differ by 1/32 octave inside,
+ * so masses are guessed well; later ones may be wide, and guesses too high.  Every
+ * other of those halves the number of elements, whatever they weigh. */
+OUTLINE void guess(const row *given, search_memory *s, const bracket *b,
+                   int32_t round, int32_t pivot[2])
+{
+    const row r = *given;
+    /* the first round sees the row, later ones what is left of it */
+    const int32_t low = round ? b->low : BOTTOM_KEY;
+    const int32_t high = round ? b->high : r.w.top;
+    const uint64_t above = round ? b->above_high : 0;
+    const int32_t first = 2 * (int32_t)threadIdx.x;
+    const int32_t halves = b->by == BY_MASS && round > 0 && round % 2 == 0;
+    bins bin = bins_between(low, high);
+    uint64_t n[2], margin = 0;
+
+    if (round == 0) {
+        bin.by_depth = 1;
+        bin.shift = DEPTH_SHIFT;
+    }
+    clear_bins(s);
+    if (round == 0 && b->is_few)
+        count(s, &bin, &r.w, b->greatest);
+    else
+        count_row(&r, s, &bin, low, high);
+    merge_bins(&r, s, n);
+    for (int32_t i = 0; i < 2 && b->by == BY_MASS && !halves; i++) {
+        const int32_t key = bin_key(&bin, &r.w, 2 * (first + i) + (round == 0));
+
+        n[i] *= mass_of(&r.w, float_of_key(key));
+    }
+    if (threadIdx.x == 0)
+        s->found[0] = s->found[1] = BINS - 1;
+    const uint64_t prefix = block_prefix(&r, n[0] + n[1]);
+    const uint64_t total = block_total(&r);
+    const uint64_t wanted = halves     ? (total + 1) / 2
+                            : b->limit ? b->limit - above
+                                       : share_of(b->share, total);
+
+    if (b->by == BY_MASS && round == 0)
+        margin = margin_of(total);
+    find_bin(s, 0, wanted > margin ? wanted - margin : 1, prefix, n);
+    find_bin(s, 1, MIN(wanted + margin, MAX(wanted, total)), prefix, n);
+    __syncthreads();
+    const int32_t bin_high = s->found[0], bin_low = s->found[1];
+    const int32_t with_heads =
+        round == 0 && b->by == BY_COUNT && b->limit <= HEADS;
+
+    /* whatever the guess, it is in the bracket and not empty */
+    pivot[0] = bin_low == BINS - 1
+                   ? b->low
+                   : MAX(MIN(bin_key(&bin, &r.w, 2 * bin_low + 2), b->high - 1),
+                         b->low);
+    pivot[1] = with_heads ? b->high
+                          : MAX(MIN(bin_key(&bin, &r.w, 2 * bin_high), b->high),
+                                pivot[0] + 1);
+}
+
+/* --- scans --------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t all, low, high;
+    uint32_t n_high;
+    int32_t n_own;
+} sums;
+
+/* Lists the elements of x between low and high, which not all lanes need have. */
+DEVICE int32_t list_vector(const row *r, search_memory *s, int32_t n,
+                           const float x[VEC], float low, float high)
+{
+    const uint32_t lanes_below = (1u << r->lane) - 1;
+
+#pragma unroll
+    for (int32_t i = 0; i < VEC; i++) {
+        const int32_t is_between = x[i] > low && !(x[i] > high);
+        const uint32_t lanes = __ballot_sync(ALL_LANES, is_between);
+        const int32_t at = n + __popc(lanes & lanes_below);
+
+        if (is_between && at < WARP_LIST)
+            s->own[r->warp][at] = key_of(x[i]);
+        n += __popc(lanes);
+    }
+    return n;
+}
+
+DEVICE sums scan_warp(const row *r, search_memory *s, float low, float high,
+                      int32_t weigh)
+{
+    sums sum = { 0, 0, 0, 0, 0 };
+
+    for (int32_t from = r->from; from < r->to; from += 32) {
+        float x[VEC];
+        int32_t is_between = 0;
+
+        read_vector(r, from + r->lane, r->to, x);
+#pragma unroll
+        for (int32_t i = 0; i < VEC; i++) {
+            const int32_t over_low = x[i] > low, over_high = x[i] > high;
+
+            if (weigh) {
+                const uint64_t mass = mass_of(&r->w, x[i]);
+
+                sum.all += mass;
+                sum.low += over_low ? mass : 0;
+                sum.high += over_high ? mass : 0;
+            }
+            sum.n_high += (uint32_t)over_high;
+            is_between |= over_low && !over_high;
+        }
+        if (__any_sync(ALL_LANES, is_between))
+            sum.n_own = list_vector(r, s, sum.n_own, x, low, high);
+    }
+    return sum;
+}
+
+/* Every warp's list to every block, if they have room there; how much. */
+DEVICE int32_t gather(row *r, search_memory *s, const uint64_t *counts)
+{
+    const int32_t n_warps = r->n_blocks * WARPS;
+    int32_t is_over = 0, n = 0;
+
+    for (int32_t j = r->lane; j < n_warps; j += 32) {
+        is_over |= (uint32_t)counts[j] > WARP_LIST;
+        n += (int32_t)(uint32_t)counts[j];
+    }
+    n = (int32_t)__reduce_add_sync(ALL_LANES, (uint32_t)n);
+    if (__any_sync(ALL_LANES, is_over) || n > MAX_LIST)
+        return -1;
+    if (n == 0)
+        return 0;
+    for (int32_t i = r->warp; i < n_warps; i += WARPS) {
+        const int32_t *const own =
+            (const int32_t *)cluster_peer(s->own[i % WARPS], i / WARPS);
+        uint32_t before = 0;
+
+        for (int32_t j = r->lane; j < i; j += 32)
+            before += (uint32_t)counts[j];
+        before = __reduce_add_sync(ALL_LANES, before);
+        for (int32_t j = r->lane; j < (int32_t)(uint32_t)counts[i]; j += 32)
+            s->list[(int32_t)before + j] = own[j];
+    }
+    /* the lists may be written again when all have read them */
+    cluster_sync(r->n_blocks);
+    return n;
+}
+
+/* weigh: with masses.  Without, those above high are known where that is top. */
+OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
+                  int32_t high, int32_t weigh)
+{
+    row r = *given;
+    const sums sum =
+        scan_warp(&r, s, float_of_key(low), float_of_key(high), weigh);
+    const uint32_t n_high = __reduce_add_sync(ALL_LANES, sum.n_high);
+    const uint64_t value[MAX_VALUES] = {
+        (uint64_t)n_high << 32 | (uint32_t)sum.n_own,
+        warp_sum_u64(sum.all),
+        warp_sum_u64(sum.low),
+        warp_sum_u64(sum.high),
+    };
+    const uint64_t *const slot = exchange_values(&r, value, MAX_VALUES);
+    const uint64_t counts = exchanged_sum(&r, slot, 0);
+    const int32_t n = gather(&r, s, slot);
+
+    given->turn = r.turn;
+    c->low = low;
+    c->high = high;
+    c->is_done = 1;
+    c->is_weighed = weigh || high == r.w.top;
+    c->is_complete = n >= 0;
+    c->count_high = counts >> 32;
+    c->count_low = c->count_high + (uint32_t)counts;
+    c->all = exchanged_sum(&r, slot, 1);
+    c->mass_low = exchanged_sum(&r, slot, 2);
+    c->mass_high = exchanged_sum(&r, slot, 3);
+    c->own_high = value[3];
+    c->n_own = n > 0 ? sum.n_own : 0;
+    c->n_list = MAX(n, 0);
+}
+
+/* --- the search ----------------------------------------------------------------- */
+
+/* The mass of what is listed from key on, of this block's list. */
+DEVICE uint64_t list_mass(const row *r, const search_memory *s,
+                          const scanned *c, int32_t key)
+{
+    uint64_t mass = 0;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < c->n_list;
+         i += FLI_SAMPLE_THREADS)
+        if (s->list[i] >= key)
+            mass += mass_of(&r->w, float_of_key(s->list[i]));
+    block_prefix(r, mass);
+    return block_total(r);
+}
+
+/* Narrows the bracket by a pivot and what lies above it. */
+DEVICE void learn_pivot(bracket *b, int32_t key, uint64_t above)
+{
+    if (above >= b->limit) {
+        b->low = MAX(b->low, key);
+    } else if (key < b->high) {
+        /* the threshold may be the least key allowed */
+        b->high = MAX(key, b->low + 1);
+        b->above_high = above;
+    }
+}
+
+/* True when the last scan told the threshold, up to the list. */
+DEVICE int32_t learn(const row *r, const scanned *c, bracket *b)
+{
+    const int32_t by_mass = b->by == BY_MASS;
+
+    if (by_mass && !b->limit) {
+        if (!c->all)
+            return 0;
+        b->limit = limit_of(b->share, c->all);
+    }
+    if (!by_mass || c->is_weighed)
+        learn_pivot(b, c->high, by_mass ? c->mass_high : c->count_high);
+    if (!by_mass || c->all)
+        learn_pivot(b, c->low, by_mass ? c->mass_low : c->count_low);
+    return b->low == b->high - 1
+           || (c->is_complete && (!by_mass || c->is_weighed) && b->low >= c->low
+               && b->high <= c->high);
+}
+
+/* Adds what is listed in (low, high] to bins, 21 bits of the mass to each of two. */
+DEVICE void add_list(const row *r, search_memory *s, const scanned *c,
+                     const bins *b, int32_t low, int32_t by_mass)
+{
+    for (int32_t i = (int32_t)threadIdx.x; i < c->n_list;
+         i += FLI_SAMPLE_THREADS) {
+        const int32_t key = s->list[i];
+
+        if (key <= low || key > b->top)
+            continue;
+        const float x = float_of_key(key);
+        const uint64_t mass = by_mass ? mass_of(&r->w, x) : 1;
+        const int32_t bin = bin_of(b, &r->w, x);
+
+        atomicAdd(&s->bin[0][bin], (uint32_t)mass & 0x1fffff);
+        if (by_mass)
+            atomicAdd(&s->bin[1][bin], (uint32_t)(mass >> 21));
+    }
+    __syncthreads();
+}
+
+/* The threshold, which is in the list. */
+OUTLINE int32_t resolve(const row *given, search_memory *s, const scanned *c,
+                        const bracket *b)
+{
+    const row r = *given;
+    const int32_t by_mass = b->by == BY_MASS;
+    uint64_t above = by_mass ? c->mass_high : c->count_high;
+    int32_t low = c->low, high = c->high;
+
+    while (low < high - 1) {
+        const bins bin = bins_between(low, high);
+        const int32_t two = 2 * (int32_t)threadIdx.x;
+        uint64_t own[2];
+
+        clear_bins(s);
+        add_list(&r, s, c, &bin, low, by_mass);
+        for (int32_t i = 0; i < 2; i++)
+            own[i] = s->bin[0][two + i] + ((uint64_t)s->bin[1][two + i] << 21);
+        find_bin(s, 0, b->limit - above, block_prefix(&r, own[0] + own[1]),
+                 own);
+        __syncthreads();
+        high = (int32_t)(high - ((int64_t)s->found[0] << bin.shift));
+        low = (int32_t)MAX((int64_t)high - ((int64_t)1 << bin.shift), low);
+        above += s->before;
+    }
+    return high;
+}
+
+DEVICE int32_t search(row *r, search_memory *s, scanned *c, bracket *b)
+{
+    b->high = r->w.top;
+    b->above_high = 0;
+    for (int32_t round = 0; !c->is_done || !learn(r, c, b); round++) {
+        int32_t pivot[2] = { b->low, b->high };
+        /* the heads that top_k has listed, now to be weighed, are all there is */
+        const int32_t is_listed = round == 0 && c->is_done && c->is_complete
+                                  && b->low >= c->low && b->high <= c->high;
+
+        if (!is_listed)
+            guess(r, s, b, round, pivot);
+        scan(r, s, c, pivot[0], pivot[1], b->by == BY_MASS);
+    }
+    if (b->low == b->high - 1)
+        return b->high;
+    return MAX(resolve(r, s, c, b), b->low + 1);
+}
+
+/* --- the kept set --------------------------------------------------------------- */
+
+/* The parameters of a row, valid ones. */
+typedef struct {
+    int32_t top_k;
+    float top_p, min_p;
+    int32_t joint;
+} filter;
+
+/* 0 for a bad parameter. */
+DEVICE int32_t filter_of(const fli_filters *f, int64_t i, filter *out)
+{
+    out->top_k = f->top_ks ? f->top_ks[i] : f->top_k;
+    out->top_p = f->top_ps ? f->top_ps[i] : f->top_p;
+    out->min_p = f->min_ps ? f->min_ps[i] : f->min_p;
+    out->joint = f->joint;
+    return out->top_p == out->top_p && out->min_p == out->min_p;
+}
+
+/* The least key whose weight is at least min_p times the greatest: each warp tries
+ * 32 keys at a time. */
+DEVICE int32_t min_p_key(const row *r, float min_p)
+{
+    const uint64_t least = share_of(min_p, mass_of(&r->w, r->w.max));
+    int64_t low = BOTTOM_KEY, high = r->w.top;
+
+    while (low + 1 < high) {
+        const int64_t step = (high - low) / 33 + 1;
+        const int64_t key = MIN(low + (r->lane + 1) * step, high);
+        const uint32_t lanes = __ballot_sync(
+            ALL_LANES, mass_of(&r->w, float_of_key((int32_t)key)) >= least);
+        const int32_t before = lanes ? __ffs((int32_t)lanes) - 1 : 32;
+
+        high = MIN(low + (before + 1) * step, high);
+        low += before * step;
+    }
+    return (int32_t)high;
+}
+
+/* Did the last scan tell what has at least key? */
+DEVICE int32_t is_covered(const scanned *c, int32_t key)
+{
+    return c->is_done && c->is_weighed
+           && (key - 1 == c->high
+               || (c->is_complete && key - 1 >= c->low && key - 1 <= c->high));
+}
+
+/* Makes it tell. */
+DEVICE void cover(row *r, search_memory *s, scanned *c, int32_t key)
+{
+    if (!is_covered(c, key))
+        scan(r, s, c, key - 1, key - 1, 1);
+}
+
+/* The key from which on elements are kept; greatest is this thread's. */
+DEVICE int32_t kept_key(row *r, search_memory *s, scanned *c, const filter *f,
+                        float greatest)
+{
+    const int32_t by_k = f->top_k > 0 && f->top_k < r->end - r->head;
+    int32_t key = BOTTOM_KEY + 1;
+    bracket b;
+
+    c->is_done = 0;
+    for (int32_t by = by_k ? BY_COUNT : BY_MASS; by <= BY_MASS; by++) {
+        if (by == BY_MASS && !(f->top_p < 1))
+            break;
+        b.by = (measure)by;
+        b.limit = by == BY_COUNT ? (uint64_t)f->top_k : 0;
+        b.share = f->top_p;
+        b.low = key - 1;
+        b.greatest = greatest;
+        /* of eight times as many threads few have two of the greatest */
+        b.is_few =
+            by == BY_COUNT && f->top_k <= r->n_blocks * FLI_SAMPLE_THREADS / 8;
+        if (by == BY_MASS && by_k && !f->joint) {
+            cover(r, s, c, key);
+            b.limit =
+                limit_of(f->top_p, c->mass_high + list_mass(r, s, c, key));
+        }
+        key = search(r, s, c, &b);
+    }
+    return f->min_p > 0 ? MAX(key, min_p_key(r, f->min_p)) : key;
+}
+
+/* This warp's kept mass. */
+DEVICE uint64_t kept_mass(row *r, search_memory *s, scanned *c, int32_t key)
+{
+    uint64_t mass = 0;
+
+    cover(r, s, c, key);
+    for (int32_t i = r->lane; i < c->n_own; i += 32)
+        if (s->own[r->warp][i] >= key)
+            mass += mass_of(&r->w, float_of_key(s->own[r->warp][i]));
+    return c->own_high + warp_sum_u64(mass);
+}
+
+#endif

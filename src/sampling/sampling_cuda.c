@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Launches of softmax, sample and filter on CUDA: a cluster for each row. */
+#include "abi/sample.h"
+#include "jit/rows.h"
+#include "sampling/sampling.h"
+
+#define BLOCK_RESERVED 1024 /* shared memory that the driver takes of a block */
+#define LEAST_BYTES    4096 /* of a row, below which a block more gains nothing */
+
+typedef struct {
+    fli_row_split split;
+    fli__launch launch;
+} row_launch;
+
+/* The most dynamic shared memory of n blocks on an SM. */
+static int64_t cache_bytes(const fli__cuda_caps *caps, int32_t n)
+{
+    return (caps->shared_bytes + BLOCK_RESERVED) / n - BLOCK_RESERVED
+           - FLI_SAMPLE_STATIC;
+}
+
+/* Rows of vocab elements of element_bytes, each wherever it begins.  Two blocks of
+ * an SM overlap one's loads with the other's work; where there are SMs to spare, a
+ * row gets more of them. */
+static fli_status split_rows(const fli__call *call, int64_t n_rows,
+                             int64_t vocab, size_t element_bytes,
+                             row_launch *out)
+{
+    const fli__cuda_caps *caps = &call->ctx->cuda->caps;
+    const int64_t bytes = vocab * (int64_t)element_bytes + 32;
+    const int64_t most =
+        caps->features & FLI__CUDA_CLUSTER ? FLI_SAMPLE_BLOCKS : 1;
+    int64_t n = 1;
+
+    while (n < most
+           && (bytes / n > cache_bytes(caps, 2)
+               || (n_rows * n * 2 <= caps->n_sms && bytes / n > LEAST_BYTES)))
+        n *= 2;
+    out->split.vectors = (int32_t)((bytes / 16 + n - 1) / n);
+    out->split.is_cached = out->split.vectors * 16 <= cache_bytes(caps, 1);
+    out->launch = (fli__launch){
+        .grid = { 0, 1, 1 },
+        .block = { FLI_SAMPLE_THREADS, 1, 1 },
+        .shared_bytes =
+            out->split.is_cached ? (uint32_t)out->split.vectors * 16 : 0,
+        .cluster = n > 1 ? (uint32_t)n : 0,
+    };
+    TRY(fli__rows_blocks(call, n_rows * n, 1, &out->launch.grid[0]));
+    return FLI_OK;
+}
+
+/* The kernel of instance for dtype. */
+static fli_status row_kernel(const fli__call *call, fli__instance *instance,
+                             int32_t dtype, const fli__kernel **out)
+{
+    instance->shared_bytes = (uint32_t)cache_bytes(&call->ctx->cuda->caps, 1);
+    fli__instance_define(instance, "FLI_DTYPE", dtype);
+    return fli__jit_kernel(call, instance, out);
+}
+
+fli_status fli__softmax_cuda(const fli__call *call, const void *params)
+{
+    fli_softmax_launch a = { .p = *(const fli_softmax_params *)params };
+    const fli__kernel *kernel;
+    fli__instance instance;
+    row_launch rows;
+
+    fli__instance_init(&instance, "cuda/softmax.cu", "fli_softmax",
+                       "softmax_%s", fli_dtype_name(a.p.dtype));
+    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
+    if (call->prepare)
+        return FLI_OK;
+    TRY(split_rows(call, a.p.n_rows, a.p.vocab, fli_dtype_bytes(a.p.dtype),
+                   &rows));
+    a.split = rows.split;
+    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+}
+
+fli_status fli__sample_cuda(const fli__call *call, const void *params)
+{
+    fli_sample_launch a = { .p = *(const fli_sample_params *)params };
+    const fli__kernel *kernel;
+    fli__instance instance;
+    row_launch rows;
+
+    fli__instance_init(&instance, "cuda/sample.cu", "fli_sample",
+                       "sample_%s_%s", a.p.is_probs ? "probs" : "logits",
+                       fli_dtype_name(a.p.dtype));
+    fli__instance_define(&instance, "FLI_PROBS", a.p.is_probs);
+    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
+    if (call->prepare)
+        return FLI_OK;
+    TRY(split_rows(call, a.p.n_out, a.p.vocab, fli_dtype_bytes(a.p.dtype),
+                   &rows));
+    a.split = rows.split;
+    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+}
+
+fli_status fli__filter_cuda(const fli__call *call, const void *params)
+{
+    fli_filter_launch a = { .p = *(const fli_filter_params *)params };
+    const fli__kernel *kernel;
+    fli__instance instance;
+    row_launch rows;
+
+    fli__instance_init(&instance, "cuda/filter.cu", "fli_filter", "%s_%s",
+                       a.p.is_probs ? "renorm_probs" : "mask_logits",
+                       fli_dtype_name(a.p.dtype));
+    fli__instance_define(&instance, "FLI_PROBS", a.p.is_probs);
+    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
+    if (call->prepare)
+        return FLI_OK;
+    TRY(split_rows(call, a.p.n_rows, a.p.vocab, fli_dtype_bytes(a.p.dtype),
+                   &rows));
+    a.split = rows.split;
+    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+}
