@@ -36,6 +36,21 @@ bench:
 	@tools/build build -Dtests=true
 	@build/tests/check/flicheck --bench
 
+## make gpu-build  what the next two need: anywhere, then carry the folder
+gpu-build:
+	@tools/setup test
+	@tools/build build-gpu -Dtests=true
+	@cp -L $$(ls -d /usr/lib/*/libcjson.so.1 /usr/lib/*/libcmocka.so.0) build-gpu/
+
+## make gpu-test   the tests on a machine with a GPU
+gpu-test:
+	@python3 tests/run.py gpu
+
+## make gpu-bench  kernels beside what the GPU can do
+gpu-bench:
+	@FLI_NVRTC=$$(python3 -c "import sys; sys.path.insert(0, 'tests'); \
+	    import run; print(run.nvrtc_folder())") build-gpu/tests/gpu/bench
+
 ## make mutants    do the tests notice one-line faults?  30 minutes
 mutants:
 	@tools/setup test
@@ -49,6 +64,7 @@ lint:
 ## make clean      removes what was built; .venv stays
 clean:
 	@rm -rf build build-clang build-gcc build-asan build-tsan build-fuzz \
-	    build-mutants
+	    build-gpu build-mutants
 
-.PHONY: help demo chat test test-full bench mutants lint clean
+.PHONY: help demo chat test test-full bench gpu-build gpu-test gpu-bench \
+    mutants lint clean

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the test suites and adds up what they counted.
 
-    tests/run.py test|full|all [-k WORD] [--list]
+    tests/run.py test|full|all|gpu [-k WORD] [--list]
 
 A suite is one command of the table below.  What it counts (test functions,
 checker cases) is read from its own output; one that crashes, hangs or counts
@@ -23,7 +23,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build/logs"
-PYTHON = str(ROOT / ".venv/bin/python")
+VENV = ROOT / ".venv/bin/python"
+PYTHON = str(VENV) if VENV.exists() else sys.executable
 PYTEST = f"{PYTHON} -m pytest -q -rs -p no:cacheprovider"
 
 # --- the table ------------------------------------------------------------
@@ -112,6 +113,8 @@ def suites():
         Suite("abi", f"{PYTEST} tests/abi"),
         Suite("interpose", "build/tests/interpose/run_allocates_nothing",
               LD_PRELOAD="build/tests/interpose/count_calls.so"),
+        Suite("kernels for sm_90a", f"{PYTHON} tests/jit/shipped.py sm_90a",
+              timeout=300, alone=True),
         Suite("install", f"{PYTEST} tests/install"),
         Suite("engine", f"{PYTEST} -m 'not slow' tests/engine", timeout=300),
         build("build-clang"),
@@ -123,6 +126,9 @@ def suites():
         # --- the longer tier; the first two are there after make test ---
         build("build", tier="full"),
         build("build-clang", tier="full"),
+        Suite("kernels for sm_80 and sm_100a",
+              f"{PYTHON} tests/jit/shipped.py sm_80 sm_100a", tier="full",
+              timeout=600, alone=True),
         Suite("abi, torch's DLPack header", f"{PYTEST} -k official tests/abi",
               tier="full"),
         build("build-tsan", tier="full"),
@@ -142,6 +148,42 @@ def suites():
         fuzz("fuzz_model"),
         Suite("engine, slow", f"{PYTEST} -m slow tests/engine", tier="full",
               timeout=900),
+    ]
+
+
+def cases_of(directory):
+    """The case files, named: the programs may have been built elsewhere."""
+    files = glob.glob(str(ROOT / "tests/cases/*.txt")) + glob.glob(
+        str(ROOT / directory / "tests/check/*.gen.txt"))
+    return " ".join(sorted(files))
+
+
+def nvrtc_folder():
+    """Where this Python's packages have libnvrtc, or ""."""
+    found = [f for p in sys.path
+             for f in glob.glob(p + "/nvidia/*/lib/libnvrtc.so*")]
+    return str(pathlib.Path(found[0]).parent) if found else ""
+
+
+def gpu_suites():
+    """make gpu-test, on a machine with a GPU; make gpu-build came before."""
+    program = "build-gpu/tests/check/flicheck"
+    where = {"FLI_NVRTC": nvrtc_folder(),
+             "FLI_CACHE": str(ROOT / "build-gpu/cache")}
+    sanitize = f"compute-sanitizer --error-exitcode 9 --tool"
+
+    def suite(name, command, timeout=600):
+        return Suite(name, command, "gpu", timeout, **where)
+
+    (ROOT / "build-gpu/cache").mkdir(mode=0o700, exist_ok=True)
+    return [
+        suite("cuda, cases of tier smoke",
+              f"{program} --cuda {cases_of('build-gpu')}"),
+        suite("cpu, cases of tier smoke", f"{program} {cases_of('build-gpu')}"),
+        *[suite(f"gpu/{pathlib.Path(p).stem}",
+                f"build-gpu/tests/gpu/{pathlib.Path(p).stem}")
+          for p in sorted(glob.glob(str(ROOT / "tests/gpu/test_*.c")))],
+        *units("build-gpu", tier="gpu"),
     ]
 
 
@@ -209,6 +251,7 @@ def execute(suite):
     """(output, exit status); -1 for a timeout, 127 for no such program."""
     environment = {**os.environ, **SANITIZER, "CMOCKA_MESSAGE_OUTPUT": "TAP",
                    "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
+                   "VIRTUAL_ENV": str(ROOT / ".venv"),  # NVRTC is in it
                    "PYTHONDONTWRITEBYTECODE": "1", **suite.environment}
     log = LOGS / (re.sub(r"\W+", "-", suite.name) + ".txt")
     with open(log, "w") as out:
@@ -274,12 +317,13 @@ def timed(suite):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("tier", choices=["test", "full", "all"])
+    parser.add_argument("tier", choices=["test", "full", "all", "gpu"])
     parser.add_argument("-k", default="", metavar="WORD",
                         help="only suites whose name has this")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    chosen = [s for s in suites() if options.tier in (s.tier, "all")
+    known = gpu_suites() if options.tier == "gpu" else suites()
+    chosen = [s for s in known if options.tier in (s.tier, "all")
               and options.k in s.name]
     if options.list:
         for suite in chosen:

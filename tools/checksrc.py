@@ -95,8 +95,10 @@ def layers_of(file):
         allowed = {"core", "abi", "ops.def", "public core"}
         if layer in ("device", "plan"):
             allowed |= {layer}
+        elif layer == "jit":
+            allowed |= {"device", layer, "public"}
         elif layer != "core":
-            allowed |= {"device", "plan", layer, "public"}
+            allowed |= {"device", "jit", "plan", layer, "public"}
         return allowed
     if file.under("kernels/abi"):
         return {"abi"}
@@ -106,10 +108,12 @@ def layers_of(file):
         return set()
     allowed = {"public", "public core"}
     if file.under("tests/unit", "tests/plan"):
-        allowed |= FAMILIES | {"core", "device", "plan", "abi", "ref", "cpu",
-                               "ops.def", "flicheck.h"}
+        allowed |= FAMILIES | {"core", "device", "jit", "plan", "abi", "ref",
+                               "cpu", "ops.def", "flicheck.h", "fakecuda.h"}
     elif file.under("tests/check"):
         allowed |= {"ops.def"}
+    elif file.under("tests/fakecuda"):
+        allowed |= {"device"}  # what a driver must have
     elif file.under("tests/fuzz"):
         allowed |= {"engine.h"}
     elif file.under("tools"):

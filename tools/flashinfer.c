@@ -4,16 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <flashinfer/flashinfer.h>
-
+#include "cli.h"
 #include "core/env.h"
-
-enum { OK = 0, FAILED = 1, USAGE = 2 };
 
 static const char usage[] =
     "usage: flashinfer explain attention [OPTION]...\n"
     "       flashinfer info [--device DEVICE]\n"
     "       flashinfer ops\n"
+    "       flashinfer prebuild --arch ARCH[,ARCH]... [-o FILE]\n"
+    "       flashinfer cache list|verify [PACK] | clear\n"
     "       flashinfer --version | --help\n"
     "\n"
     "explain attention: each implementation with yes, its reason for no, or -\n"
@@ -31,105 +30,18 @@ static const char usage[] =
     "batch\n"
     "  --device DEVICE    cpu, cuda, cuda:1, ... (cpu)\n"
     "\n"
-    "info: version, device, ISA, threads, environment.\n"
+    "info: version, device, ISA, threads, CUDA, environment.\n"
     "ops: every op, and what implements it.\n"
+    "prebuild: compiles the CUDA kernels of usual models for sm_80, sm_90a, "
+    "...\n"
+    "into a pack (flashinfer.pack), which needs no NVRTC and no GPU to find:\n"
+    "beside the library, or named by FLI_PACK.\n"
+    "cache list: the compiled kernels of the cache folder, or of a pack, with\n"
+    "registers and bytes a thread spills; verify: checks each, exit status 1 "
+    "if\n"
+    "one is damaged; clear: removes those of the folder.\n"
     "\n"
     "exit status: 0; 1 the library refused, its sentence on stderr; 2 usage.\n";
-
-static int bad_usage(const char *what, const char *value)
-{
-    fprintf(stderr, "flashinfer: %s %s; see flashinfer --help\n", what, value);
-    return USAGE;
-}
-
-static int refused(void)
-{
-    fprintf(stderr, "flashinfer: %s\n", fli_last_error());
-    return FAILED;
-}
-
-/* --- options -------------------------------------------------------------- */
-
-/* One of text, dtype, number, flag is where the value goes. */
-typedef struct {
-    const char *name;
-    const char **text;
-    int32_t *dtype, *number, *flag;
-} option;
-
-static int take_dtype(const char *text, int32_t *out)
-{
-    static const int32_t dtypes[] = { FLI_F32, FLI_F16, FLI_BF16 };
-
-    for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
-        if (!strcmp(text, fli_dtype_name(dtypes[i]))) {
-            *out = dtypes[i];
-            return OK;
-        }
-    return bad_usage("expected f32, f16 or bf16, not", text);
-}
-
-static int take_number(const char *text, int32_t *out)
-{
-    char *end;
-    const long n = strtol(text, &end, 10);
-
-    if (end == text || *end || n < 1 || n > 1000000)
-        return bad_usage("expected a number of 1 to 1000000, not", text);
-    *out = (int32_t)n;
-    return OK;
-}
-
-static int take(const option *o, const char *value)
-{
-    if (o->dtype)
-        return take_dtype(value, o->dtype);
-    if (o->number)
-        return take_number(value, o->number);
-    *o->text = value;
-    return OK;
-}
-
-/* argv holds options only; the table ends with a NULL name. */
-static int parse(char **argv, const option *options)
-{
-    for (; *argv; argv++) {
-        const option *o = options;
-
-        while (o->name && strcmp(o->name, *argv))
-            o++;
-        if (!o->name)
-            return bad_usage("unknown option", *argv);
-        if (o->flag) {
-            *o->flag = 1;
-            continue;
-        }
-        if (!argv[1])
-            return bad_usage("a value is missing after", *argv);
-        const int status = take(o, *++argv);
-
-        if (status)
-            return status;
-    }
-    return OK;
-}
-
-static int open_device(const char *name, fli_context **ctx)
-{
-    fli_device device = fli_cpu();
-    char *end;
-
-    if (!strncmp(name, "cuda", 4) && (!name[4] || name[4] == ':')) {
-        const long n = name[4] ? strtol(name + 5, &end, 10) : 0;
-
-        if (name[4] && (end == name + 5 || *end || n < 0 || n > 1023))
-            return bad_usage("no such device:", name);
-        device = fli_cuda((int32_t)n);
-    } else if (strcmp(name, "cpu")) {
-        return bad_usage("no such device:", name);
-    }
-    return fli_context_create(ctx, device, NULL) ? refused() : OK;
-}
 
 /* --- explain -------------------------------------------------------------- */
 
@@ -140,10 +52,8 @@ static int print_explanation(fli_context *ctx, const fli_attention_desc *desc)
 
     if (!n)
         return refused();
-    if (!text) {
-        fprintf(stderr, "flashinfer: no memory\n");
-        return FAILED;
-    }
+    if (!text)
+        return no_memory();
     fli_attention_explain(ctx, desc, text, n + 1);
     fputs(text, stdout);
     free(text);
@@ -207,7 +117,7 @@ static void print_variable(const char *name, const char *values,
 
     if (value && *value)
         snprintf(text, sizeof(text), "%s", value);
-    printf("  %-12s  %-16s  %s (%s)\n", name, text, meaning, values);
+    printf("  %-14s  %-16s  %s (%s)\n", name, text, meaning, values);
 }
 
 static int info(char **argv)
@@ -229,6 +139,7 @@ static int info(char **argv)
     if (fli_context_device(ctx).type == FLI_DEVICE_CPU)
         printf("isa      %s\n", fli_context_cpu_isa(ctx));
     printf("threads  %d\n", (int)fli_context_n_threads(ctx));
+    print_cuda();
     printf("environment\n");
 #define FLI_ENV(name, values, meaning) print_variable(#name, values, meaning);
     FLI__ENV_TABLE(FLI_ENV)
@@ -279,6 +190,10 @@ int main(int argc, char **argv)
         return info(argv + 2);
     if (!strcmp(verb, "ops"))
         return ops(argv + 2);
+    if (!strcmp(verb, "prebuild"))
+        return prebuild(argv + 2);
+    if (!strcmp(verb, "cache"))
+        return cache(argv + 2);
     if (!strcmp(verb, "--version")) {
         printf("flashinfer %s\n", fli_version());
         return OK;

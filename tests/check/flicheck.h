@@ -222,8 +222,6 @@ int check_dump(const check *c);
 
 /* --- gpu.c ---------------------------------------------------------------- */
 
-/* Device 0's primary context, current; the program ends without one. */
-void check_gpu_open(void);
 /* Memory that host and device reach, aligned to a page. */
 void *check_gpu_alloc(size_t bytes);
 void check_gpu_free(void *memory);

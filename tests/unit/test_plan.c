@@ -36,11 +36,26 @@ static void bounds_are_the_documented_ones(void **state)
     (void)state;
     assert_ok(fli__plan_bound("test bound", &config, &b));
     assert_int_equal(b.n_workers, 2);
-    assert_int_equal(b.max_strips, 64 * 4 / 16 + 4);
-    assert_int_equal(b.max_items, b.max_strips * 2 + 3 * 2);
+    assert_int_equal(b.max_strips, 64 * 4 / 64 + 4);
+    assert_int_equal(b.max_items, b.max_strips * 2 + 2 * 2);
     assert_int_equal(b.max_merges, 2);
-    assert_int_equal(b.max_sources, 3 * 2);
-    assert_int_equal(b.max_partial_rows, 3 * 2 * 64);
+    assert_int_equal(b.max_sources, 2 * 2);
+    assert_int_equal(b.max_partial_rows, 2 * 2 * 64);
+}
+
+static void each_range_has_room_for_its_own_rows(void **state)
+{
+    fli__plan_config c = config;
+    fli__plan_bounds b;
+
+    (void)state;
+    c.tile_class[1].first_worker = 2;
+    c.tile_class[1].n_workers = 3;
+    assert_ok(fli__plan_bound("test bound", &c, &b));
+    assert_int_equal(b.n_workers, 5);
+    assert_int_equal(b.max_items, b.max_strips * 2 + 2 * 5);
+    assert_int_equal(b.max_sources, 2 * 5);
+    assert_int_equal(b.max_partial_rows, 2 * 2 * 16 * 2 + 2 * 3 * 64);
 }
 
 static void invariant_has_room_for_chunks(void **state)
@@ -75,7 +90,7 @@ static void tiles_are_no_larger_than_the_batch(void **state)
     (void)state;
     c.max_rows = 3; /* 12 packed rows */
     assert_ok(fli__plan_bound("test bound", &c, &b));
-    assert_int_equal(b.max_partial_rows, 3 * 2 * 12 * 2);
+    assert_int_equal(b.max_partial_rows, 2 * 2 * 12 * 2);
 }
 
 static void bad_classes_are_our_bugs(void **state)
@@ -106,6 +121,12 @@ static void bad_classes_are_our_bugs(void **state)
     c.tile_class[1].n_workers = 3;
     assert_fails(fli__plan_bound("test bound", &c, &b), INTERNAL,
                  "test bound: tile classes 0 and 1 share a part of a range");
+    c = config;
+    c.tile_class[1].longest_first = 1;
+    assert_fails(
+        fli__plan_bound("test bound", &c, &b), INTERNAL,
+        "test bound: tile classes 0 and 1 differ in the order of their "
+        "range");
     c = config;
     c.policy.flags = FLI_PLAN_INVARIANT;
     c.policy.chunk = 48;
@@ -138,10 +159,13 @@ static planned plan(const fli__plan_config *c, const fli__plan_step *step)
     planned p;
 
     assert_ok(fli__plan_bound("test bound", c, &p.bounds));
-    p.memory = aligned_alloc(64, p.bounds.bytes);
+    const size_t bytes = p.bounds.schedule_bytes + p.bounds.scratch_bytes;
+
+    p.memory = aligned_alloc(64, bytes);
     assert_non_null(p.memory);
-    memset(p.memory, 0xa5, p.bounds.bytes);
-    fli__plan_place(c, &p.bounds, p.memory, &p.out);
+    memset(p.memory, 0xa5, bytes);
+    fli__plan_place(c, &p.bounds, p.memory,
+                    (char *)p.memory + p.bounds.schedule_bytes, &p.out);
     assert_ok(fli__plan_run("test plan", c, &p.bounds, step, &p.out));
     return p;
 }
@@ -154,16 +178,16 @@ static void parts_are_aligned_and_apart(void **state)
 
     (void)state;
     assert_ok(fli__plan_bound("test bound", &config, &b));
-    memory = aligned_alloc(64, b.bytes);
-    fli__plan_place(&config, &b, memory, &out);
-    const void *const parts[] = { out.items,    out.merges,        out.sources,
-                                  out.counters, out.summary,       out.strips,
+    memory = aligned_alloc(64, b.schedule_bytes + b.scratch_bytes);
+    fli__plan_place(&config, &b, memory, memory + b.schedule_bytes, &out);
+    const void *const parts[] = { out.counters, out.merges,        out.sources,
+                                  out.items,    out.summary,       out.strips,
                                   out.order,    out.request_strip, out.buckets,
                                   out.tail,     out.heap,          out.load };
-    const size_t bytes[] = { (size_t)b.max_items * sizeof(*out.items),
+    const size_t bytes[] = { (size_t)b.max_merges * 4,
                              (size_t)b.max_merges * sizeof(*out.merges),
                              (size_t)b.max_sources * 4,
-                             (size_t)b.max_merges * 4,
+                             (size_t)b.max_items * sizeof(*out.items),
                              sizeof(*out.summary),
                              (size_t)b.max_strips * sizeof(*out.strips),
                              (size_t)b.max_strips * 4,
@@ -179,7 +203,7 @@ static void parts_are_aligned_and_apart(void **state)
         assert_int_equal((uintptr_t)parts[i] % 64, 0);
         at = (const char *)parts[i] + bytes[i];
     }
-    assert_true(at <= memory + b.bytes);
+    assert_true(at <= memory + b.schedule_bytes + b.scratch_bytes);
     free(memory);
 }
 
@@ -269,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bounds_are_the_documented_ones),
+        cmocka_unit_test(each_range_has_room_for_its_own_rows),
         cmocka_unit_test(invariant_has_room_for_chunks),
         cmocka_unit_test(no_cut_needs_no_partials),
         cmocka_unit_test(tiles_are_no_larger_than_the_batch),
