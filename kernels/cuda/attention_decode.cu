@@ -91,12 +91,12 @@ typedef struct {
 
 DEVICE place here(void)
 {
-    int32_t thread;
+    uint32_t thread;
 
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-    const place at = { thread, thread % 32,
-                       __shfl_sync(ALL_LANES, thread / 32, 0), thread % 32 / 4,
-                       thread % 4 };
+    const uint32_t warp = __shfl_sync(ALL_LANES, thread / 32, 0);
+    const place at = { (int32_t)thread, (int32_t)(thread % 32), (int32_t)warp,
+                       (int32_t)(thread % 32 / 4), (int32_t)(thread % 4) };
 
     return at;
 }
@@ -768,7 +768,7 @@ DEVICE int32_t ask_k(const fli_attention_params *p, const place *at, loader *a,
 
         a->offset = page_offset(p, &side, a->here.id, a->here.slot) + a->head;
         load_k(p, at, a->offset, f);
-    } else { /* frees the registers */
+    } else if (!HOLDS_BOTH) { /* frees the registers */
 #pragma unroll
         for (int32_t i = 0; i < QK_PIECES * 8; i++)
             f->k[i % 2][i / 8][i / 2 % 4] = 0;
@@ -798,6 +798,7 @@ DEVICE void do_step(const fli_attention_params *p, const decode_shared *s,
     if (HOLDS_BOTH) {
         next_step(p, at, a);
         loads = ask_k(p, at, a, f);
+        look_ahead(p, at, a);
     }
     if (multiplies) {
         mask_logits(p, at, &form, w, tile, x);
@@ -808,10 +809,10 @@ DEVICE void do_step(const fli_attention_params *p, const decode_shared *s,
     if (!HOLDS_BOTH) {
         next_step(p, at, a);
         ask_k(p, at, a, f);
+        look_ahead(p, at, a);
     } else if (loads) {
         load_v(p, at, a->offset, v);
     }
-    look_ahead(p, at, a);
 }
 
 /* Multiplies what the loader stands at, which then stands at the next item. */

@@ -9,6 +9,7 @@ static_assert(sizeof(search_memory) <= FLI_SAMPLE_STATIC, "abi/sample.h");
 /* Writes the row; each thread what it has read. */
 DEVICE void filter_row(const row *r, void *out, float least, float inverse)
 {
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 

@@ -52,6 +52,7 @@ DEVICE int32_t find_warp(const uint64_t *mass, int32_t n, int32_t lane,
     const int32_t n_parts = (n + 31) / 32, first = lane * n_parts;
     uint64_t sum = 0;
 
+#pragma unroll 1
     for (int32_t i = first; i < MIN(first + n_parts, n); i++)
         sum += mass[i];
     const uint64_t prefix = warp_prefix(sum, lane);
@@ -80,6 +81,7 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
         const int32_t end = MIN(begin + step, to);
         uint64_t sum = 0;
 
+#pragma unroll 1
         for (int32_t v = begin + r->lane; v < end; v += 32)
             sum += weigh_vector(r, v, end, least, mass);
         sum = warp_sum_u64(sum);

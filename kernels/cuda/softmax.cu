@@ -13,6 +13,7 @@ DEVICE float inverse_mass(row *r)
 {
     uint64_t mass = 0;
 
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 
@@ -30,6 +31,7 @@ DEVICE int32_t first_of_max(row *r)
 {
     int32_t first = r->end;
 
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 
@@ -42,6 +44,7 @@ DEVICE int32_t first_of_max(row *r)
     const uint64_t own = __reduce_min_sync(ALL_LANES, (uint32_t)first);
     const uint64_t *const slot = exchange_values(r, &own, 1);
 
+#pragma unroll 1
     for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
         first = MIN(first, (int32_t)slot[j]);
     return (int32_t)__reduce_min_sync(ALL_LANES, (uint32_t)first);
@@ -52,6 +55,7 @@ DEVICE void write_row(const row *r, float *out, float inverse)
 {
     const int32_t is_infinite = r->w.max == INFINITY_F;
 
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 

@@ -9,6 +9,7 @@
 
 #define ITEMS       2    /* rope.cu: heads that a thread has under way */
 #define MAX_THREADS 256  /* rope.cu */
+#define MAX_ROWS    64   /* a block's limit along z */
 #define TABLE       1024 /* rope.cu: cosines of a block's rows */
 #define TWO_PI      6.283185307179586
 
@@ -53,7 +54,8 @@ static fli__launch launch_of(const fli_rope_params *p, int32_t vec,
     const uint32_t heads =
         (uint32_t)MIN((n_heads + ITEMS - 1) / ITEMS, MAX_THREADS / vectors);
     const uint32_t rows =
-        MIN(MAX_THREADS / 2 / (vectors * heads), (uint32_t)(TABLE / n_pairs));
+        MIN(MIN(MAX_THREADS / 2 / (vectors * heads), MAX_ROWS),
+            (uint32_t)(TABLE / n_pairs));
 
     return (fli__launch){
         .grid = { 0, 1, 1 },

@@ -157,7 +157,10 @@ static fli_status ceiling_call(void *state, int i)
     const fli__call call = { ctx, "bench run", stream, 0 };
     fli_ceiling_params p = *(fli_ceiling_params *)state;
     const fli__launch launch = {
-        .grid = { (uint32_t)ctx->cuda->caps.n_sms * 4, 1, 1 },
+        /* reads by as many blocks as there is room for, copies by one a span */
+        .grid = { p.n > 0 ? (uint32_t)ctx->cuda->caps.n_sms * 4
+                          : (uint32_t)(-p.n / (512 * 8)),
+                  1, 1 },
         .block = { 512, 1, 1 },
     };
     const fli__kernel *kernel;

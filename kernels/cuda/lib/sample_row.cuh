@@ -14,6 +14,9 @@
 #include "cuda/lib/sample_weight.cuh"
 #include "cuda/lib/vector.cuh"
 
+/* What is called from several places, or seldom: not worth a copy in each. */
+#define OUTLINE static __device__ __noinline__
+
 #define ELEMENT_BYTES (16 / VEC)
 #define WARPS         (FLI_SAMPLE_THREADS / 32)
 #define MAX_WARPS     (FLI_SAMPLE_BLOCKS * WARPS) /* of a row */
@@ -102,6 +105,7 @@ DEVICE uint64_t exchanged_sum(const row *r, const uint64_t *slot, int32_t i)
 {
     uint64_t sum = 0;
 
+#pragma unroll 1
     for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
         sum += slot[i * MAX_WARPS + j];
     return warp_sum_u64(sum);
@@ -125,7 +129,8 @@ DEVICE int32_t is_whole(const row *r, int32_t vector)
 }
 
 /* A vector at an end of the row. */
-DEVICE uint4 load_edge(const row *r, int32_t vector)
+OUTLINE uint4 load_edge(const char *x, int32_t head, int32_t end,
+                        int32_t vector)
 {
     uint32_t word[4] = { 0, 0, 0, 0 };
 
@@ -134,9 +139,9 @@ DEVICE uint4 load_edge(const row *r, int32_t vector)
         const int32_t at = vector * VEC + i;
         uint32_t bits = pad_bits();
 
-        if (at >= r->head && at < r->end)
-            bits = FLI_DTYPE == FLI_ABI_F32 ? ((const uint32_t *)r->x)[at]
-                                            : ((const bits16 *)r->x)[at];
+        if (at >= head && at < end)
+            bits = FLI_DTYPE == FLI_ABI_F32 ? ((const uint32_t *)x)[at]
+                                            : ((const bits16 *)x)[at];
         word[i * ELEMENT_BYTES / 4] |= bits << i * ELEMENT_BYTES % 4 * 8;
     }
     return make_uint4(word[0], word[1], word[2], word[3]);
@@ -153,7 +158,7 @@ DEVICE void read_vector(const row *r, int32_t vector, int32_t to, float x[VEC])
         else if (is_whole(r, vector))
             bits = ((const uint4 *)r->x)[vector];
         else
-            bits = load_edge(r, vector);
+            bits = load_edge(r->x, r->head, r->end, vector);
         unpack_vec(bits, FLI_DTYPE, x);
     } else {
 #pragma unroll
@@ -224,11 +229,12 @@ DEVICE row row_init(const char *x, int64_t vocab, const fli_row_split *split,
 
 DEVICE void cache_row(const row *r)
 {
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32)
         if (is_whole(r, v))
             copy_async(r->cache + (v - r->first), (const uint4 *)r->x + v);
         else
-            r->cache[v - r->first] = load_edge(r, v);
+            r->cache[v - r->first] = load_edge(r->x, r->head, r->end, v);
     copies_wait();
 }
 
@@ -238,6 +244,7 @@ DEVICE float thread_max(const row *r)
 {
     float max = FLI_PROBS ? 0 : -INFINITY_F, min = 0;
 
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 
@@ -271,6 +278,7 @@ DEVICE int32_t open_row(row *r, float temperature, float *greatest)
     const uint64_t mine = __float_as_uint(max);
     const uint64_t *const slot = exchange_values(r, &mine, 1);
 
+#pragma unroll 1
     for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
         max = max_nan(max, __uint_as_float((uint32_t)slot[j]));
     for (int32_t i = 16; i > 0; i /= 2)
@@ -316,6 +324,7 @@ DEVICE void fill_row(const row *r, void *out, int32_t dtype, float y)
 #pragma unroll
     for (int32_t i = 0; i < VEC; i++)
         all[i] = y;
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32)
         write_vector(r, out, dtype, v, all);
 }

@@ -13,9 +13,6 @@
 
 #include "cuda/lib/sample_row.cuh"
 
-/* Called from several places, not worth a copy in each. */
-#define OUTLINE static __device__ __noinline__
-
 enum {
     BINS = 2 * FLI_SAMPLE_THREADS,
     DEPTH_SHIFT = 18, /* of a key or a logit's units: 32 bins an octave */
@@ -103,6 +100,7 @@ DEVICE int32_t bin_key(const bins *b, const weigher *w, int32_t half)
 
 DEVICE void clear_bins(search_memory *s)
 {
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < BINS; i += FLI_SAMPLE_THREADS)
         s->bin[0][i] = s->bin[1][i] = 0;
     __syncthreads();
@@ -141,6 +139,7 @@ DEVICE void count_row(const row *r, search_memory *s, const bins *b,
 {
     const float x_low = float_of_key(low), x_high = float_of_key(high);
 
+#pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
 
@@ -157,6 +156,7 @@ DEVICE void merge_bins(const row *r, search_memory *s, uint64_t n[2])
 {
     cluster_sync(r->n_blocks);
     n[0] = n[1] = 0;
+#pragma unroll 1
     for (int32_t i = 0; i < r->n_blocks; i++) {
         const uint2 *const peer = (const uint2 *)cluster_peer(s->bin[0], i);
         const uint2 bin = peer[threadIdx.x];
@@ -265,6 +265,7 @@ DEVICE sums scan_warp(const row *r, search_memory *s, float low, float high,
 {
     sums sum = { 0, 0, 0, 0, 0 };
 
+#pragma unroll 1
     for (int32_t from = r->from; from < r->to; from += 32) {
         float x[VEC];
         int32_t is_between = 0;
@@ -296,6 +297,7 @@ DEVICE int32_t gather(row *r, search_memory *s, const uint64_t *counts)
     const int32_t n_warps = r->n_blocks * WARPS;
     int32_t is_over = 0, n = 0;
 
+#pragma unroll 1
     for (int32_t j = r->lane; j < n_warps; j += 32) {
         is_over |= (uint32_t)counts[j] > WARP_LIST;
         n += (int32_t)(uint32_t)counts[j];
@@ -305,14 +307,17 @@ DEVICE int32_t gather(row *r, search_memory *s, const uint64_t *counts)
         return -1;
     if (n == 0)
         return 0;
+#pragma unroll 1
     for (int32_t i = r->warp; i < n_warps; i += WARPS) {
         const int32_t *const own =
             (const int32_t *)cluster_peer(s->own[i % WARPS], i / WARPS);
         uint32_t before = 0;
 
+#pragma unroll 1
         for (int32_t j = r->lane; j < i; j += 32)
             before += (uint32_t)counts[j];
         before = __reduce_add_sync(ALL_LANES, before);
+#pragma unroll 1
         for (int32_t j = r->lane; j < (int32_t)(uint32_t)counts[i]; j += 32)
             s->list[(int32_t)before + j] = own[j];
     }
@@ -363,6 +368,7 @@ DEVICE uint64_t list_mass(const row *r, const search_memory *s,
 {
     uint64_t mass = 0;
 
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < c->n_list;
          i += FLI_SAMPLE_THREADS)
         if (s->list[i] >= key)
@@ -406,6 +412,7 @@ DEVICE int32_t learn(const row *r, const scanned *c, bracket *b)
 DEVICE void add_list(const row *r, search_memory *s, const scanned *c,
                      const bins *b, int32_t low, int32_t by_mass)
 {
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < c->n_list;
          i += FLI_SAMPLE_THREADS) {
         const int32_t key = s->list[i];
@@ -560,6 +567,7 @@ DEVICE uint64_t kept_mass(row *r, search_memory *s, scanned *c, int32_t key)
     uint64_t mass = 0;
 
     cover(r, s, c, key);
+#pragma unroll 1
     for (int32_t i = r->lane; i < c->n_own; i += 32)
         if (s->own[r->warp][i] >= key)
             mass += mass_of(&r->w, float_of_key(s->own[r->warp][i]));
