@@ -75,6 +75,7 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
 {
     uint64_t mass[VEC];
 
+#pragma unroll 1
     while (to - from > FLI_SAMPLE_THREADS) {
         const int32_t step = (to - from + WARPS - 1) / WARPS;
         const int32_t begin = MIN(from + r->warp * step, to);

@@ -691,79 +691,121 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void host(void)
-{
-    enum { N = 256, TURNS = 400 };
-    static int32_t q_indptr[N + 1], kv_len[N], indptr[N + 1], ids[N * 32];
-    static double plan[TURNS], run[TURNS];
-    fli_attention_desc desc = FLI_ATTENTION_DESC_INIT;
-    fli_attention_batch batch = FLI_ATTENTION_BATCH_INIT;
-    fli_attention_device_batch device = FLI_ATTENTION_DEVICE_BATCH_INIT;
-    fli_attention_args args = FLI_ATTENTION_ARGS_INIT;
+/* A decode batch of 256 requests, 32 / 8 heads, d 128. */
+typedef struct {
     fli_attention *op;
+    fli_attention_batch batch;
+    fli_attention_args args;
+    void *workspace;
+    size_t bytes;
+} host_case;
 
-    for (int i = 0; i < N; i++) {
-        kv_len[i] = 16 + (int32_t)(roll() % 496);
-        q_indptr[i + 1] = i + 1;
+enum { N_HOST = 256, HOST_PAGES = 32 * N_HOST };
+
+static int32_t host_q_indptr[N_HOST + 1], host_kv_len[N_HOST];
+
+static host_case make_host_case(uint32_t flags)
+{
+    static int32_t indptr[N_HOST + 1], ids[HOST_PAGES];
+    fli_attention_desc desc = FLI_ATTENTION_DESC_INIT;
+    host_case c = { .batch = FLI_ATTENTION_BATCH_INIT,
+                    .args = FLI_ATTENTION_ARGS_INIT };
+    void *kv = normals((int64_t)HOST_PAGES * 16 * 1024, FLI_BF16);
+
+    for (int i = 0; i < N_HOST; i++) {
+        host_kv_len[i] = 16 + (int32_t)(roll() % 496);
+        host_q_indptr[i + 1] = i + 1;
         indptr[i + 1] = 32 * (i + 1);
     }
-    shuffle(ids, N * 32);
+    shuffle(ids, HOST_PAGES);
     desc.n_qo_heads = 32;
     desc.n_kv_heads = 8;
     desc.head_dim_qk = desc.head_dim_vo = 128;
     desc.dtype_q = FLI_BF16;
-    desc.flags = FLI_ATTENTION_GRAPH;
-    desc.max_requests = desc.max_rows = N;
-    must(fli_attention_create(&op, ctx, &desc));
-    const size_t bytes = fli_attention_workspace(op);
-    void *workspace = gpu_alloc(bytes);
-    void *kv = normals((int64_t)N * 32 * 16 * 1024, FLI_BF16);
+    desc.flags = flags;
+    desc.max_requests = desc.max_rows = N_HOST;
+    must(fli_attention_create(&c.op, ctx, &desc));
+    c.bytes = fli_attention_workspace(c.op);
+    c.workspace = gpu_alloc(c.bytes);
+    c.batch.n_requests = N_HOST;
+    c.batch.q_indptr = host_q_indptr;
+    c.batch.kv_len = host_kv_len;
+    c.batch.mask = FLI_MASK_CAUSAL;
+    c.args.q = fli_tensor_3d(normals(N_HOST * 4096, FLI_BF16), ctx, FLI_BF16,
+                             N_HOST, 32, 128);
+    c.args.out = fli_tensor_3d(gpu_alloc(N_HOST * 4096 * 2), ctx, FLI_BF16,
+                               N_HOST, 32, 128);
+    c.args.kv = fli_paged_kv(
+        fli_tensor_4d(kv, ctx, FLI_BF16, HOST_PAGES, 16, 8, 128),
+        fli_tensor_4d(kv, ctx, FLI_BF16, HOST_PAGES, 16, 8, 128),
+        fli_tensor_1d(ints(indptr, N_HOST + 1), ctx, FLI_I32, N_HOST + 1),
+        fli_tensor_1d(ints(ids, HOST_PAGES), ctx, FLI_I32, HOST_PAGES));
+    c.args.mask = FLI_MASK_CAUSAL;
+    return c;
+}
 
-    batch.n_requests = N;
-    batch.q_indptr = q_indptr;
-    batch.kv_len = kv_len;
-    batch.mask = FLI_MASK_CAUSAL;
-    args.q =
-        fli_tensor_3d(normals(N * 4096, FLI_BF16), ctx, FLI_BF16, N, 32, 128);
-    args.out =
-        fli_tensor_3d(gpu_alloc(N * 4096 * 2), ctx, FLI_BF16, N, 32, 128);
-    args.kv =
-        fli_paged_kv(fli_tensor_4d(kv, ctx, FLI_BF16, N * 32, 16, 8, 128),
-                     fli_tensor_4d(kv, ctx, FLI_BF16, N * 32, 16, 8, 128),
-                     fli_tensor_1d(ints(indptr, N + 1), ctx, FLI_I32, N + 1),
-                     fli_tensor_1d(ints(ids, N * 32), ctx, FLI_I32, N * 32));
-    args.mask = FLI_MASK_CAUSAL;
+static void host_rows(const char *kind, const host_case *c)
+{
+    enum { TURNS = 200, RUNS = 16 };
+    static double plan[TURNS], run[TURNS];
+    char text[96];
+
     for (int i = 0; i < TURNS; i++) {
         const double begin = now();
 
-        must(fli_attention_plan(op, &batch, workspace, bytes, stream));
+        must(fli_attention_plan(c->op, &c->batch, c->workspace, c->bytes,
+                                stream));
         const double planned = now();
 
-        must(fli_attention_run(op, &args, stream));
-        run[i] = now() - planned;
+        for (int k = 0; k < RUNS; k++)
+            must(fli_attention_run(c->op, &c->args, stream));
+        run[i] = (now() - planned) / RUNS;
         plan[i] = planned - begin;
         gpu_wait();
     }
     qsort(plan, TURNS, sizeof(*plan), ascending);
     qsort(run, TURNS, sizeof(*run), ascending);
-    heading("host, and the device planner");
-    row("plan of 256 requests, copy enqueued", plan[TURNS / 2], 0, "", 0, "");
-    row("run, launch included", run[TURNS / 2], 0, "", 0, "");
-    device.n_requests = N;
-    device.mask = FLI_MASK_CAUSAL;
-    device.q_indptr = fli_tensor_1d(ints(q_indptr, N + 1), ctx, FLI_I32, N + 1);
-    device.kv_len = fli_tensor_1d(ints(kv_len, N), ctx, FLI_I32, N);
-    must(fli_attention_plan_device(op, &device, workspace, bytes, stream));
+    snprintf(text, sizeof(text), "plan of 256 requests, copy enqueued%s", kind);
+    row(text, plan[TURNS / 2], 0, "", 0, "");
+    snprintf(text, sizeof(text), "run, launch included%s", kind);
+    row(text, run[TURNS / 2], 0, "", 0, "");
+}
+
+static void device_planner_row(const host_case *c)
+{
+    fli_attention_device_batch batch = FLI_ATTENTION_DEVICE_BATCH_INIT;
+
+    batch.n_requests = N_HOST;
+    batch.mask = FLI_MASK_CAUSAL;
+    batch.q_indptr = fli_tensor_1d(ints(host_q_indptr, N_HOST + 1), ctx,
+                                   FLI_I32, N_HOST + 1);
+    batch.kv_len =
+        fli_tensor_1d(ints(host_kv_len, N_HOST), ctx, FLI_I32, N_HOST);
+    must(fli_attention_plan_device(c->op, &batch, c->workspace, c->bytes,
+                                   stream));
     gpu_wait();
     gpu_capture_begin(stream);
     for (int i = 0; i < 10; i++)
-        must(fli_attention_plan_device(op, &device, workspace, bytes, stream));
+        must(fli_attention_plan_device(c->op, &batch, c->workspace, c->bytes,
+                                       stream));
     const gpu_graph graph = gpu_capture_end(stream);
 
     row("device planner, 256 requests",
         gpu_graph_seconds(graph, stream, N_SAMPLES) / 10, 0, "", 0, "");
     gpu_graph_destroy(graph);
-    fli_attention_destroy(op);
+}
+
+static void host(void)
+{
+    const host_case usual = make_host_case(0);
+    const host_case graph = make_host_case(FLI_ATTENTION_GRAPH);
+
+    heading("host, and the device planner");
+    host_rows("", &usual);
+    host_rows(" (GRAPH)", &graph);
+    device_planner_row(&graph);
+    fli_attention_destroy(usual.op);
+    fli_attention_destroy(graph.op);
 }
 
 /* --- cold start ----------------------------------------------------------------- */

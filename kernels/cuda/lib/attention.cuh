@@ -368,9 +368,7 @@ DEVICE void finish_row(const fli_attention_params *p, int32_t packed_row,
 
 /* --- merges ---------------------------------------------------------------- */
 
-#ifndef MERGE_BATCH
-#define MERGE_BATCH 8
-#endif // /* partial rows that a thread loads at once */
+#define MERGE_BATCH 8 /* partial rows that a thread loads at once */
 
 /* Adds 1 to a counter, returns what it was: what all threads wrote before the
  * barrier before is seen behind the barrier after by the last that arrives. */

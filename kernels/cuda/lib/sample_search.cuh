@@ -439,6 +439,7 @@ OUTLINE int32_t resolve(const row *given, search_memory *s, const scanned *c,
     uint64_t above = by_mass ? c->mass_high : c->count_high;
     int32_t low = c->low, high = c->high;
 
+#pragma unroll 1
     while (low < high - 1) {
         const bins bin = bins_between(low, high);
         const int32_t two = 2 * (int32_t)threadIdx.x;
@@ -462,6 +463,7 @@ DEVICE int32_t search(row *r, search_memory *s, scanned *c, bracket *b)
 {
     b->high = r->w.top;
     b->above_high = 0;
+#pragma unroll 1
     for (int32_t round = 0; !c->is_done || !learn(r, c, b); round++) {
         int32_t pivot[2] = { b->low, b->high };
         /* the heads that top_k has listed, now to be weighed, are all there is */
@@ -503,6 +505,7 @@ DEVICE int32_t min_p_key(const row *r, float min_p)
     const uint64_t least = share_of(min_p, mass_of(&r->w, r->w.max));
     int64_t low = BOTTOM_KEY, high = r->w.top;
 
+#pragma unroll 1
     while (low + 1 < high) {
         const int64_t step = (high - low) / 33 + 1;
         const int64_t key = MIN(low + (r->lane + 1) * step, high);
@@ -540,6 +543,7 @@ DEVICE int32_t kept_key(row *r, search_memory *s, scanned *c, const filter *f,
     bracket b;
 
     c->is_done = 0;
+#pragma unroll 1
     for (int32_t by = by_k ? BY_COUNT : BY_MASS; by <= BY_MASS; by++) {
         if (by == BY_MASS && !(f->top_p < 1))
             break;
