@@ -39,27 +39,27 @@ static void expand(uint32_t w[64], const uint8_t *block)
     }
 }
 
-/* s holds a to h of the standard. */
+/* a to h as in the standard. */
 static void add_block(uint32_t state[8], const uint8_t *block)
 {
-    uint32_t w[64], s[8];
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+    uint32_t w[64];
 
     expand(w, block);
-    memcpy(s, state, sizeof(s));
     for (int i = 0; i < 64; i++) {
-        const uint32_t e = s[4], a = s[0];
-        const uint32_t t1 = s[7]
-                            + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25))
-                            + ((e & s[5]) ^ (~e & s[6])) + rounds[i] + w[i];
+        const uint32_t t1 = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25))
+                            + ((e & f) ^ (~e & g)) + rounds[i] + w[i];
         const uint32_t t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22))
-                            + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
+                            + ((a & b) ^ (a & c) ^ (b & c));
 
-        memmove(s + 1, s, 7 * sizeof(*s));
-        s[4] += t1;
-        s[0] = t1 + t2;
+        h = g, g = f, f = e, e = d + t1;
+        d = c, c = b, b = a, a = t1 + t2;
     }
+    const uint32_t sums[] = { a, b, c, d, e, f, g, h };
+
     for (int i = 0; i < 8; i++)
-        state[i] += s[i];
+        state[i] += sums[i];
 }
 
 void fli__hash_begin(fli__hash *hash)

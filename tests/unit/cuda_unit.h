@@ -6,6 +6,7 @@
 
 #include "unit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "device/cuda.h"

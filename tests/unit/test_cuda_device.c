@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CUDA devices on the fake driver: how the driver is opened and refused, what a
  * context holds, leaves and gives back, streams, sticky flags. */
-#define _GNU_SOURCE /* fork */
+#define _GNU_SOURCE /* dladdr */
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static void child_is_refused(const char *library, void (*prepare)(void),
     int status;
 
     if (!child) {
-        fli_context *ctx;
+        fli_context *ctx = NULL;
         int good = 1;
 
         setenv("FLI_LIBCUDA", library, 1);
@@ -59,17 +60,33 @@ static void version_11_8(void)
     fake_set_version(11080);
 }
 
+/* The path of a library in the fake driver's folder. */
+static void beside_fakecuda(char *path, size_t n, const char *name)
+{
+    void *symbol = dlsym(RTLD_DEFAULT, "fake_reset");
+    Dl_info info;
+
+    assert_int_not_equal(dladdr(symbol, &info), 0);
+    snprintf(path, n, "%.*s%s",
+             (int)(strrchr(info.dli_fname, '/') + 1 - info.dli_fname),
+             info.dli_fname, name);
+}
+
 static void driver_too_old(void **state)
 {
+    char library[1024], text[2048];
+
     (void)state;
     child_is_refused(FAKECUDA, version_11_8,
                      "context create: device is cuda:0, and " FAKECUDA
                      " is of CUDA 11.8, expected the driver of CUDA 12.0 or "
                      "later");
-    child_is_refused(FAKECUDA_OLD, NULL,
-                     "context create: device is cuda:0, and " FAKECUDA_OLD
-                     " is of CUDA 11.4 without cuLaunchKernelEx, expected the "
-                     "driver of CUDA 12.0 or later");
+    beside_fakecuda(library, sizeof(library), "libfakecuda_old.so");
+    snprintf(text, sizeof(text),
+             "context create: device is cuda:0, and %s is of CUDA 11.4 without "
+             "cuLaunchKernelEx, expected the driver of CUDA 12.0 or later",
+             library);
+    child_is_refused(library, NULL, text);
 }
 
 static void no_devices(void)
