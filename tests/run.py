@@ -115,6 +115,7 @@ def suites():
               LD_PRELOAD="build/tests/interpose/count_calls.so"),
         Suite("kernels for sm_90a", f"{PYTHON} tests/jit/shipped.py sm_90a",
               timeout=300, alone=True),
+        Suite("command line", f"{PYTEST} tests/jit"),
         Suite("install", f"{PYTEST} tests/install"),
         Suite("engine", f"{PYTEST} -m 'not slow' tests/engine", timeout=300),
         build("build-clang"),
@@ -252,6 +253,7 @@ def execute(suite):
     environment = {**os.environ, **SANITIZER, "CMOCKA_MESSAGE_OUTPUT": "TAP",
                    "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
                    "VIRTUAL_ENV": str(ROOT / ".venv"),  # NVRTC is in it
+                   "FLI_CACHE": str(ROOT / "build/cache"),
                    "PYTHONDONTWRITEBYTECODE": "1", **suite.environment}
     log = LOGS / (re.sub(r"\W+", "-", suite.name) + ".txt")
     with open(log, "w") as out:

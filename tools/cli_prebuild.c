@@ -363,7 +363,8 @@ static int compile_all(const char *archs)
     return status;
 }
 
-/* Compiles into the folder, which is private and of this run alone. */
+/* Compiles into the folder, which is private and of this run alone.  It stays if
+ * that fails: the log is there. */
 static int make_pack(const char *folder, const char *archs, const char *path)
 {
     int32_t n;
@@ -371,9 +372,11 @@ static int make_pack(const char *folder, const char *archs, const char *path)
     setenv("FLI_CACHE", folder, 1);
     int status = compile_all(archs);
 
-    if (!status && fli_pack_write(path, &n))
+    if (status)
+        return status;
+    if (fli_pack_write(path, &n))
         status = refused();
-    if (!status)
+    else
         printf("%s: %d kernels\n", path, (int)n);
     fli_cache_clear(NULL);
     return status;

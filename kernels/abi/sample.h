@@ -64,9 +64,8 @@ typedef struct {
 
 enum {
     FLI_SAMPLE_THREADS = 512,
-    FLI_SAMPLE_BLOCKS = 8, /* of a cluster, at most */
-    FLI_SAMPLE_STATIC =
-        34 * 1024 /* the kernels' static shared memory, at most */
+    FLI_SAMPLE_BLOCKS = 8,    /* of a cluster, at most */
+    FLI_SAMPLE_STATIC = 33280 /* static shared memory of a block, at most */
 };
 
 typedef struct {

@@ -30,14 +30,13 @@ DEVICE void filter_row(const row *r, void *out, float least, float inverse)
 KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
     fli_filter(const __grid_constant__ fli_filter_launch a)
 {
-    extern __shared__ uint4 cache[];
     __shared__ search_memory s;
     const fli_filter_params *const p = &a.p;
     const int64_t i = blockIdx.x / (uint32_t)cluster_size();
     const int64_t bytes = dtype_bytes(FLI_DTYPE);
     char *const out = (char *)p->out + i * p->out_stride * bytes;
     row r = row_init((const char *)p->x + i * p->x_stride * bytes, p->vocab,
-                     &a.split, cache, &s.shared);
+                     &a.split, &s.shared);
     filter f;
     float greatest, inverse = 1;
 

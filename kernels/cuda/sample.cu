@@ -28,8 +28,8 @@ DEVICE uint64_t draw(const fli_sample_params *p, int64_t i)
 }
 
 /* Kept mass of a vector's elements; their sum. */
-DEVICE uint64_t weigh_vector(const row *r, int32_t v, int32_t to, float least,
-                             uint64_t mass[VEC])
+DEVICE uint64_t kept_vector(const row *r, int32_t v, int32_t to, float least,
+                            uint64_t mass[VEC])
 {
     uint64_t sum = 0;
     float x[VEC];
@@ -84,7 +84,7 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
 
 #pragma unroll 1
         for (int32_t v = begin + r->lane; v < end; v += 32)
-            sum += weigh_vector(r, v, end, least, mass);
+            sum += kept_vector(r, v, end, least, mass);
         sum = warp_sum_u64(sum);
         if (r->lane == 0)
             r->shared->warp[r->warp] = sum;
@@ -97,7 +97,7 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
         __syncthreads();
     }
     const int32_t v = from + (int32_t)threadIdx.x;
-    const uint64_t sum = weigh_vector(r, v, to, least, mass);
+    const uint64_t sum = kept_vector(r, v, to, least, mass);
     const uint64_t before = block_prefix(r, sum) - sum;
 
     if (before > target || target - before >= sum)
@@ -134,7 +134,6 @@ DEVICE void draw_token(row *r, search_memory *s, int32_t key, uint64_t own,
 KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
     fli_sample(const __grid_constant__ fli_sample_launch a)
 {
-    extern __shared__ uint4 cache[];
     __shared__ search_memory s;
     const fli_sample_params *const p = &a.p;
     const int64_t i = blockIdx.x / (uint32_t)cluster_size();
@@ -148,7 +147,7 @@ KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
     filter f;
     int32_t is_valid = filter_of(&p->filters, i, &f) && temperature >= 0
                        && temperature < INFINITY_F && x;
-    row r = row_init(x, p->vocab, &a.split, cache, &s.shared);
+    row r = row_init(x, p->vocab, &a.split, &s.shared);
     float greatest;
 
     if (!x && is_first)

@@ -73,14 +73,13 @@ DEVICE void write_row(const row *r, float *out, float inverse)
 KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
     fli_softmax(const __grid_constant__ fli_softmax_launch a)
 {
-    extern __shared__ uint4 cache[];
     __shared__ exchange shared;
     const fli_softmax_params *const p = &a.p;
     const int64_t i = blockIdx.x / (uint32_t)cluster_size();
     float *const out = p->probs + i * p->probs_stride;
     row r = row_init((const char *)p->logits
                          + i * p->logits_stride * dtype_bytes(FLI_DTYPE),
-                     p->vocab, &a.split, cache, &shared);
+                     p->vocab, &a.split, &shared);
     float greatest;
 
     pdl_wait();

@@ -13,10 +13,9 @@ typedef struct {
     const char *source; /* "cuda/norm.cu", of static storage */
     const char *entry;  /* the __global__ function, of static storage */
     uint32_t shared_bytes; /* the most dynamic shared memory of a launch */
-    int32_t
-        is_too_long;   /* for name or defines: INTERNAL when it is asked for */
-    int32_t length;    /* of defines */
-    char defines[768]; /* "#define FLI_DTYPE 3\n..." */
+    int32_t is_too_long;   /* INTERNAL when it is asked for */
+    int32_t length;        /* of defines */
+    char defines[768];     /* "#define FLI_DTYPE 3\n..." */
 } fli__instance;
 
 /* An instance without defines; name gets the text of format. */

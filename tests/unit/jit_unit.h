@@ -158,6 +158,16 @@ static inline int begin(void **state)
     return 0;
 }
 
+/* Kernel 1, on a new context. */
+static inline void compile_again(void)
+{
+    fli_context *ctx = compiler_for("sm_90a");
+
+    *logged.text = 0;
+    kernel_of(ctx, 1);
+    fli_context_destroy(ctx);
+}
+
 /* --- children --------------------------------------------------------------- */
 
 static const char *self; /* this program */

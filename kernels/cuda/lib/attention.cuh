@@ -210,16 +210,6 @@ DEVICE int64_t page_offset(const fli_attention_params *p, const kv_side *side,
     return id * side->page_stride + slot * side->token_stride;
 }
 
-/* All at once. */
-DEVICE int64_t token_offset(const fli_attention_params *p, const kv_side *side,
-                            page_range range, divisor page, int32_t token)
-{
-    int32_t slot;
-    const int32_t entry = page_entry(p, range, page, token, &slot);
-
-    return page_offset(p, side, page_id(p, entry), slot);
-}
-
 /* --- logits ---------------------------------------------------------------- */
 
 /* From a dot product to log2 units: x = scale * dot, or where there is a soft cap

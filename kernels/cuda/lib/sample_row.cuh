@@ -22,6 +22,9 @@
 #define MAX_WARPS     (FLI_SAMPLE_BLOCKS * WARPS) /* of a row */
 #define MAX_VALUES    4
 
+/* The vectors of a row that this block has. */
+extern __shared__ uint4 row_cache[];
+
 /* What the row's warps tell each other: values of each warp, in turns, so that
  * one barrier is enough. */
 typedef struct {
@@ -31,8 +34,8 @@ typedef struct {
 
 typedef struct {
     const char *x; /* rounded down to 16 bytes */
-    uint4 *cache;  /* this block's vectors, NULL: x is read again */
     exchange *shared;
+    int32_t is_cached; /* in row_cache, else x is read again */
     int32_t turn;
     int32_t lane, warp;
     int32_t rank, n_blocks;
@@ -43,7 +46,7 @@ typedef struct {
     weigher w;
 } row;
 
-/* --- warps and blocks ------------------------------------------------------- */
+/* --- warps and blocks ---------------------------------------------------- */
 
 DEVICE uint64_t warp_sum_u64(uint64_t x)
 {
@@ -105,13 +108,14 @@ DEVICE uint64_t exchanged_sum(const row *r, const uint64_t *slot, int32_t i)
 {
     uint64_t sum = 0;
 
-#pragma unroll 1
-    for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
-        sum += slot[i * MAX_WARPS + j];
+#pragma unroll
+    for (int32_t j = 0; j < MAX_WARPS; j += 32)
+        if (j + r->lane < r->n_blocks * WARPS)
+            sum += slot[i * MAX_WARPS + j + r->lane];
     return warp_sum_u64(sum);
 }
 
-/* --- vectors ----------------------------------------------------------------- */
+/* --- vectors ------------------------------------------------------------- */
 
 /* Not in the row: of weight 0, and above nothing. */
 DEVICE uint32_t pad_bits(void)
@@ -153,8 +157,8 @@ DEVICE void read_vector(const row *r, int32_t vector, int32_t to, float x[VEC])
     uint4 bits;
 
     if (vector < to) {
-        if (r->cache)
-            bits = r->cache[vector - r->first];
+        if (r->is_cached)
+            bits = row_cache[vector - r->first];
         else if (is_whole(r, vector))
             bits = ((const uint4 *)r->x)[vector];
         else
@@ -167,7 +171,7 @@ DEVICE void read_vector(const row *r, int32_t vector, int32_t to, float x[VEC])
     }
 }
 
-/* --- opening ----------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------- */
 
 /* 16 bytes to shared memory, not waited for. */
 DEVICE void copy_async(uint4 *to, const void *from)
@@ -199,9 +203,9 @@ DEVICE void warp_part(const row *r, int32_t i, int32_t *from, int32_t *to)
     *to = MIN(*from + r->warp_vectors, r->last);
 }
 
-/* The row of vocab elements at x.  cache and shared are of this block. */
+/* The row of vocab elements at x. */
 DEVICE row row_init(const char *x, int64_t vocab, const fli_row_split *split,
-                    uint4 *cache, exchange *shared)
+                    exchange *shared)
 {
     const int32_t head = (int32_t)((uint64_t)x & 15) / ELEMENT_BYTES;
     const int32_t end = head + (int32_t)vocab;
@@ -209,8 +213,8 @@ DEVICE row row_init(const char *x, int64_t vocab, const fli_row_split *split,
     row r;
 
     r.x = x - head * ELEMENT_BYTES;
-    r.cache = split->is_cached ? cache : 0;
     r.shared = shared;
+    r.is_cached = split->is_cached;
     r.turn = 0;
     r.lane = (int32_t)threadIdx.x % 32;
     r.warp = (int32_t)threadIdx.x / 32;
@@ -232,9 +236,9 @@ DEVICE void cache_row(const row *r)
 #pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32)
         if (is_whole(r, v))
-            copy_async(r->cache + (v - r->first), (const uint4 *)r->x + v);
+            copy_async(row_cache + (v - r->first), (const uint4 *)r->x + v);
         else
-            r->cache[v - r->first] = load_edge(r->x, r->head, r->end, v);
+            row_cache[v - r->first] = load_edge(r->x, r->head, r->end, v);
     copies_wait();
 }
 
@@ -265,7 +269,7 @@ DEVICE int32_t open_row(row *r, float temperature, float *greatest)
 {
     if (r->n_blocks > 1)
         cluster_arrive();
-    if (r->cache)
+    if (r->is_cached)
         cache_row(r);
     *greatest = thread_max(r);
     /* the peers run, so that their memory is there */
@@ -289,7 +293,7 @@ DEVICE int32_t open_row(row *r, float temperature, float *greatest)
     return 1;
 }
 
-/* --- stores ------------------------------------------------------------------ */
+/* --- stores -------------------------------------------------------------- */
 
 /* Vector v of the row to out, the output row's first element, of dtype. */
 DEVICE void write_vector(const row *r, void *out, int32_t dtype, int32_t v,

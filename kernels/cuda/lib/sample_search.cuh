@@ -35,13 +35,15 @@ typedef enum { BY_COUNT, BY_MASS } measure;
 /* What the last scan found: the row's sums, and the lists. */
 typedef struct {
     int32_t low, high; /* keys */
-    int32_t is_done, is_weighed, is_complete;
-    uint64_t all, mass_low,
-        mass_high; /* weighed: of the row, above low, high */
-    uint64_t count_low, count_high;
-    uint64_t own_high; /* this warp's mass above high */
-    int32_t n_own;     /* this warp's list */
-    int32_t n_list;    /* the row's, 0 unless complete */
+    int32_t is_done;
+    int32_t is_weighed;  /* mass_high is known, or 0 above top */
+    int32_t is_complete; /* the list has all between low and high */
+    uint64_t all;        /* the row's mass, 0 where it was not summed */
+    uint64_t mass_low, mass_high;   /* above low, above high */
+    uint64_t count_low, count_high; /* likewise, of a scan that counts */
+    uint64_t own_high;              /* this warp's mass above high */
+    int32_t n_own;                  /* this warp's list */
+    int32_t n_list;                 /* the row's, 0 unless complete */
 } scanned;
 
 /* What is searched: the least key above which lies less than limit.  It is above
@@ -56,7 +58,7 @@ typedef struct {
     int32_t is_few; /* guess first from the greatest of each thread */
 } bracket;
 
-/* --- bins -------------------------------------------------------------------- */
+/* --- bins ---------------------------------------------------------------- */
 
 /* Bin i holds what lies i steps below the top: of keys, or of a logit's units. */
 typedef struct {
@@ -107,10 +109,8 @@ DEVICE void clear_bins(search_memory *s)
 }
 
 /* The last bin stays empty: nothing needs it, and all of a row may be there. */
-DEVICE void count(search_memory *s, const bins *b, const weigher *w, float x)
+DEVICE void count(search_memory *s, int32_t bin)
 {
-    const int32_t bin = bin_of(b, w, x);
-
     if (bin < BINS - 1)
         atomicAdd(&s->bin[0][bin], 1);
 }
@@ -131,7 +131,7 @@ DEVICE void find_bin(search_memory *s, int32_t i, uint64_t limit,
     s->before = before + (second ? own[0] : 0);
 }
 
-/* --- guesses ------------------------------------------------------------------ */
+/* --- guesses ------------------------------------------------------------- */
 
 /* Counts this warp's elements in (low, high]. */
 DEVICE void count_row(const row *r, search_memory *s, const bins *b,
@@ -142,12 +142,16 @@ DEVICE void count_row(const row *r, search_memory *s, const bins *b,
 #pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
         float x[VEC];
+        int32_t bin[VEC];
 
         read_vector(r, v, r->to, x);
 #pragma unroll
         for (int32_t i = 0; i < VEC; i++)
-            if (x[i] > x_low && x[i] <= x_high)
-                count(s, b, &r->w, x[i]);
+            bin[i] = x[i] > x_low && x[i] <= x_high ? bin_of(b, &r->w, x[i])
+                                                    : BINS - 1;
+#pragma unroll
+        for (int32_t i = 0; i < VEC; i++)
+            count(s, bin[i]);
     }
 }
 
@@ -156,14 +160,15 @@ DEVICE void merge_bins(const row *r, search_memory *s, uint64_t n[2])
 {
     cluster_sync(r->n_blocks);
     n[0] = n[1] = 0;
-#pragma unroll 1
-    for (int32_t i = 0; i < r->n_blocks; i++) {
-        const uint2 *const peer = (const uint2 *)cluster_peer(s->bin[0], i);
-        const uint2 bin = peer[threadIdx.x];
+#pragma unroll
+    for (int32_t i = 0; i < FLI_SAMPLE_BLOCKS; i++)
+        if (i < r->n_blocks) {
+            const uint2 *const peer = (const uint2 *)cluster_peer(s->bin[0], i);
+            const uint2 bin = peer[threadIdx.x];
 
-        n[0] += bin.x;
-        n[1] += bin.y;
-    }
+            n[0] += bin.x;
+            n[1] += bin.y;
+        }
 }
 
 /* How far a sum of bins' masses, each counted at its middle, may be off: three
@@ -197,7 +202,7 @@ OUTLINE void guess(const row *given, search_memory *s, const bracket *b,
     }
     clear_bins(s);
     if (round == 0 && b->is_few)
-        count(s, &bin, &r.w, b->greatest);
+        count(s, bin_of(&bin, &r.w, b->greatest));
     else
         count_row(&r, s, &bin, low, high);
     merge_bins(&r, s, n);
@@ -233,7 +238,7 @@ OUTLINE void guess(const row *given, search_memory *s, const bracket *b,
                                 pivot[0] + 1);
 }
 
-/* --- scans --------------------------------------------------------------------- */
+/* --- scans --------------------------------------------------------------- */
 
 typedef struct {
     uint64_t all, low, high;
@@ -260,6 +265,30 @@ DEVICE int32_t list_vector(const row *r, search_memory *s, int32_t n,
     return n;
 }
 
+DEVICE void weigh_vector(const row *r, const float x[VEC], float low,
+                         float high, sums *sum)
+{
+#pragma unroll
+    for (int32_t i = 0; i < VEC; i++) {
+        const uint64_t mass = mass_of(&r->w, x[i]);
+
+        sum->all += mass;
+        sum->low += x[i] > low ? mass : 0;
+        sum->high += x[i] > high ? mass : 0;
+    }
+}
+
+DEVICE uint32_t count_vector(const float x[VEC], float high)
+{
+    uint32_t n = 0;
+
+#pragma unroll
+    for (int32_t i = 0; i < VEC; i++)
+        n += x[i] > high;
+    return n;
+}
+
+/* weigh: masses, else counts. */
 DEVICE sums scan_warp(const row *r, search_memory *s, float low, float high,
                       int32_t weigh)
 {
@@ -271,20 +300,13 @@ DEVICE sums scan_warp(const row *r, search_memory *s, float low, float high,
         int32_t is_between = 0;
 
         read_vector(r, from + r->lane, r->to, x);
+        if (weigh)
+            weigh_vector(r, x, low, high, &sum);
+        else
+            sum.n_high += count_vector(x, high);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++) {
-            const int32_t over_low = x[i] > low, over_high = x[i] > high;
-
-            if (weigh) {
-                const uint64_t mass = mass_of(&r->w, x[i]);
-
-                sum.all += mass;
-                sum.low += over_low ? mass : 0;
-                sum.high += over_high ? mass : 0;
-            }
-            sum.n_high += (uint32_t)over_high;
-            is_between |= over_low && !over_high;
-        }
+        for (int32_t i = 0; i < VEC; i++)
+            is_between |= x[i] > low && !(x[i] > high);
         if (__any_sync(ALL_LANES, is_between))
             sum.n_own = list_vector(r, s, sum.n_own, x, low, high);
     }
@@ -307,26 +329,31 @@ DEVICE int32_t gather(row *r, search_memory *s, const uint64_t *counts)
         return -1;
     if (n == 0)
         return 0;
-#pragma unroll 1
-    for (int32_t i = r->warp; i < n_warps; i += WARPS) {
-        const int32_t *const own =
-            (const int32_t *)cluster_peer(s->own[i % WARPS], i / WARPS);
-        uint32_t before = 0;
+    /* a warp copies as many lists as there are blocks, all at once */
+    const int32_t n_lanes = 32 / r->n_blocks;
+    const int32_t first = r->warp * r->n_blocks;
+    const int32_t i = first + r->lane / n_lanes;
+    const int32_t *const own =
+        (const int32_t *)cluster_peer(s->own[i % WARPS], i / WARPS);
+    uint32_t before = 0;
 
 #pragma unroll 1
-        for (int32_t j = r->lane; j < i; j += 32)
-            before += (uint32_t)counts[j];
-        before = __reduce_add_sync(ALL_LANES, before);
+    for (int32_t j = r->lane; j < first; j += 32)
+        before += (uint32_t)counts[j];
+    before = __reduce_add_sync(ALL_LANES, before);
 #pragma unroll 1
-        for (int32_t j = r->lane; j < (int32_t)(uint32_t)counts[i]; j += 32)
-            s->list[(int32_t)before + j] = own[j];
-    }
+    for (int32_t j = first; j < i; j++)
+        before += (uint32_t)counts[j];
+#pragma unroll 1
+    for (int32_t j = r->lane % n_lanes; j < (int32_t)(uint32_t)counts[i];
+         j += n_lanes)
+        s->list[(int32_t)before + j] = own[j];
     /* the lists may be written again when all have read them */
     cluster_sync(r->n_blocks);
     return n;
 }
 
-/* weigh: with masses.  Without, those above high are known where that is top. */
+/* weigh: masses, else counts; the mass above top is known without. */
 OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
                   int32_t high, int32_t weigh)
 {
@@ -360,7 +387,7 @@ OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
     c->n_list = MAX(n, 0);
 }
 
-/* --- the search ----------------------------------------------------------------- */
+/* --- the search ---------------------------------------------------------- */
 
 /* The mass of what is listed from key on, of this block's list. */
 DEVICE uint64_t list_mass(const row *r, const search_memory *s,
@@ -479,7 +506,7 @@ DEVICE int32_t search(row *r, search_memory *s, scanned *c, bracket *b)
     return MAX(resolve(r, s, c, b), b->low + 1);
 }
 
-/* --- the kept set --------------------------------------------------------------- */
+/* --- the kept set -------------------------------------------------------- */
 
 /* The parameters of a row, valid ones. */
 typedef struct {

@@ -82,7 +82,7 @@ typedef struct {
 DEVICE logit logit_of(const weigher *w, float x)
 {
     const float y = __fmul_rn(__fsub_rn(x, w->max), w->scale);
-    const int32_t t = MAX(__float2int_rn(y), -(1 << 29));
+    const int32_t t = max(__float2int_rn(y), -(1 << 29));
     const int32_t rounded = t + (1 << 22);
     const uint32_t rest = (uint32_t)rounded & 0x7fffff;
     const float f = __fsub_rn(__uint_as_float(0x3f800000 | rest), 1.5f);
@@ -118,7 +118,7 @@ DEVICE uint64_t mass_of(const weigher *w, float x)
 #endif
 }
 
-/* --- shares of a mass ------------------------------------------------------ */
+/* --- shares of a mass ---------------------------------------------------- */
 
 /* ceil(clamp(share, 0, 1) * 2^63). */
 DEVICE uint64_t share_bits(float share)
@@ -156,7 +156,7 @@ DEVICE uint64_t limit_of(float top_p, uint64_t mass)
     return MAX(limit, 1);
 }
 
-/* --- shares as floats ------------------------------------------------------ */
+/* --- shares as floats ---------------------------------------------------- */
 
 /* 1 / mass, in units of 2^-41. */
 DEVICE float inverse_of(uint64_t mass)
