@@ -23,9 +23,9 @@ import re
 import subprocess
 import sys
 
-TEXT = {".c", ".h", ".def", ".py", ".build", ".options", ".md", ".txt", ".sh",
-        ".in", ".toml", ".json", ".yml", ".map", ""}
-CODE = {".c", ".h", ".def", ".py", ".build", ".options", ".sh"}
+TEXT = {".c", ".h", ".cu", ".cuh", ".def", ".py", ".build", ".options", ".md",
+        ".txt", ".sh", ".in", ".toml", ".json", ".yml", ".map", ""}
+CODE = {".c", ".h", ".cu", ".cuh", ".def", ".py", ".build", ".options", ".sh"}
 FAMILIES = {"activation", "attention", "gemm", "norm", "page", "quant", "rope",
             "sampling"}
 PUBLIC_CORE = {"base.h", "tensor.h", "context.h"}
@@ -43,7 +43,7 @@ class File:
         self.text = (root / path).read_text(encoding="utf-8",
                                             errors="surrogateescape")
         self.lines = self.text.split("\n")
-        self.is_c = self.suffix in (".c", ".h")
+        self.is_c = self.suffix in (".c", ".h", ".cu", ".cuh")
         self.bare = strip_c(self.text).split("\n") if self.is_c else []
 
     def under(self, *folders):
@@ -107,11 +107,12 @@ def layers_of(file):
     if file.under("include"):
         return set()
     allowed = {"public", "public core"}
-    if file.under("tests/unit", "tests/plan"):
+    if file.under("tests/unit", "tests/plan", "tests/gpu"):
         allowed |= FAMILIES | {"core", "device", "jit", "plan", "abi", "ref",
-                               "cpu", "ops.def", "flicheck.h", "fakecuda.h"}
+                               "cpu", "ops.def", "flicheck.h", "fakecuda.h",
+                               "gpu.h", "unit.h"}
     elif file.under("tests/check"):
-        allowed |= {"ops.def"}
+        allowed |= {"ops.def", "gpu.h"}
     elif file.under("tests/fakecuda"):
         allowed |= {"device"}  # what a driver must have
     elif file.under("tests/fuzz"):
@@ -143,7 +144,7 @@ def layer_rule(root, files):
                     and not path.startswith(".."):
                 inside = None
             else:
-                inside = first
+                inside = path.rpartition("/")[2] if first == ".." else first
             if inside and inside not in allowed:
                 yield file, line, f"{path} may not be included here"
 

@@ -5,7 +5,7 @@
  *   run.c       a case against every implementation memory.c   guards, poison
  *   compare.c   the tolerance                       value.c    dtypes, random
  *   bench.c     timing; host.c, ceiling.c what stands beside it
- *   gpu.c       its memory and streams              npy.c      files for the oracle */
+ *   gpu.c       memory and calls on a GPU           npy.c      files for the oracle */
 #ifndef TESTS_FLICHECK_H
 #define TESTS_FLICHECK_H
 
