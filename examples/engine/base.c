@@ -32,10 +32,14 @@ void must(fli_status status)
 
 double now(void)
 {
+    static double first;
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    const double seconds = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+
+    first = first > 0 ? first : seconds;
+    return seconds - first;
 }
 
 /* A block begins with the address of the block taken before. */

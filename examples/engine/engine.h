@@ -8,6 +8,7 @@
  *   pages.c     pages of the KV cache and the tree of shared prefixes
  *   step.c      one forward pass over the rows of a step: all calls of fli_*
  *   model.c     config.json, and weights in the form that step.c wants
+ *   cuda.c      memory, copies and graphs of the device
  *   weights.c   safetensors files
  *   base.c      failing, memory, members of JSON
  *
@@ -32,7 +33,7 @@ _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format,
 extern char failure[512];
 __attribute__((format(printf, 1, 2))) void note(const char *format, ...);
 void must(fli_status status); /* die, if the library failed */
-double now(void);             /* seconds */
+double now(void);             /* seconds since it was first asked */
 
 /* n * size bytes of zeros that belong to *memory, which begins as NULL, until
  * give_back. */
@@ -75,10 +76,29 @@ void weights_close(weights *w);
  * and t->data, which is in the mapped file and aligned to nothing. */
 void weights_find(weights *w, const char *name, fli_tensor *t);
 
+/* --- cuda.c ----------------------------------------------------------------- */
+
+/* The stream of all work, NULL on the CPU; to be called before the others, which
+ * work on host memory there. */
+fli_stream device_open(const fli_context *ctx);
+/* As take, but on a GPU not zeroed, and never given back. */
+void *device_take(void **memory, int64_t n, size_t size);
+/* Zeros in host memory that the device copies from and to without help. */
+void *device_take_pinned(void **memory, size_t bytes);
+/* Between any two of host and device, in the order of the stream; host memory
+ * may be used when the stream has been waited for. */
+void device_copy(void *to, const void *from, size_t bytes);
+void device_wait(void);
+/* What is enqueued between the two does not run, but each time that the graph is
+ * launched.  CUDA only. */
+void graph_begin(void);
+void *graph_end(void);
+void graph_launch(void *graph);
+
 /* --- model.c --------------------------------------------------------------- */
 
 typedef struct linear {
-    fli_tensor packed, bias;
+    fli_tensor b, packed, bias; /* b on CUDA, packed on the CPU */
 } linear;
 
 typedef struct layer {
@@ -98,13 +118,16 @@ typedef struct model {
     bool llama31, tied, qkv_bias, o_bias, mlp_bias;
 
     fli_context *ctx;
+    fli_stream stream;
     fli_dtype dtype;            /* of weights, activations and KV cache */
-    fli_tensor embedding, norm; /* [vocab, hidden], [hidden] */
+    fli_tensor embedding, norm; /* [vocab, hidden] on the host, [hidden] */
     linear lm_head;
     layer *layers;
     int64_t n_parameters;
-    weights files;   /* while it is loaded, as the next */
-    char prefix[32]; /* of the names of tensors */
+    /* while it is loaded */
+    weights files;
+    fli_context *host; /* casts */
+    char prefix[32];   /* of the names of tensors */
     void *memory;
 } model;
 
@@ -147,29 +170,42 @@ typedef struct options {
     const char *logits; /* file for the logits of every prompt token, or NULL */
 } options;
 
+/* What a step reads: a block that goes to the device in one copy. */
+typedef struct inputs {
+    int64_t seeds[MAX_BATCH], offsets[MAX_BATCH];
+    float temperatures[MAX_BATCH], top_ps[MAX_BATCH], min_ps[MAX_BATCH];
+    int32_t top_ks[MAX_BATCH];
+    int32_t q_indptr[MAX_BATCH + 1], kv_len[MAX_BATCH];
+    int32_t page_indptr[MAX_BATCH + 1];
+    _Alignas(256) char rows[]; /* of x; behind them the page indices */
+} inputs;
+
+typedef struct outputs {
+    int32_t tokens[MAX_BATCH];
+    bool valid[MAX_BATCH];
+} outputs;
+
 typedef struct step {
     const model *m;
     options options;
-    /* what the scheduler fills in */
+    /* what the scheduler fills in, with *in but its rows */
     int32_t n_requests, n_rows, n_samples;
-    int32_t q_indptr[MAX_BATCH + 1], kv_len[MAX_BATCH];
-    int32_t page_indptr[MAX_BATCH + 1], *page_indices;
+    int32_t *page_indices, max_indices;
     int32_t *tokens;      /* [n_rows] */
     int32_t *sample_rows; /* [n_samples] the rows whose logits are wanted */
-    float temperatures[MAX_BATCH], top_ps[MAX_BATCH], min_ps[MAX_BATCH];
-    int32_t top_ks[MAX_BATCH];
-    int64_t seeds[MAX_BATCH], offsets[MAX_BATCH];
-    /* results */
-    int32_t sampled[MAX_BATCH];
-    bool valid[MAX_BATCH];
-    float *logits; /* [n_samples, vocab] */
-    double imbalance;
-    /* scratch */
-    int32_t *batch_indices, *positions;        /* [n_rows] */
-    char *x, *h, *qkv, *heads, *gate_up, *mlp; /* [n_rows, ..] */
+    /* host memory, and the same on the device */
+    inputs *in, *device_in;
+    outputs *out, *device_out;
+    float *logits, *device_logits; /* [n_samples, vocab]; for options.logits */
+    /* of the steps that the host planned: sums */
+    double n_plans, plan_seconds, imbalance;
+    /* scratch on the device */
+    int32_t *batch_indices, *positions;    /* [n_rows] */
+    char *h, *qkv, *heads, *gate_up, *mlp; /* [n_rows, ..] */
     char *kv; /* [layers][k, v][pages][tokens][heads][d] */
     fli_attention *attention;
     void *workspace, *memory;
+    void *graphs[9]; /* of 1, 2, 4 .. MAX_BATCH rows; CUDA only */
 } step;
 
 void step_create(step *s, const model *m, const options *o);
@@ -207,8 +243,8 @@ typedef struct totals {
     double requests, steps, prompt_tokens, cached_tokens, generated_tokens;
     double prefill_rows, prefill_seconds; /* of steps with pieces of prompts */
     double decode_rows, decode_seconds;   /* of others */
-    double imbalance, begin;
-    int32_t pages_used, pages_shared; /* at most, at once */
+    double begin, first_token;            /* when */
+    int32_t pages_used, pages_shared;     /* at most, at once */
 } totals;
 
 typedef struct scheduler {

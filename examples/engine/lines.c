@@ -66,17 +66,20 @@ static void tell(void *listener, request *r)
 static void put_summary(const scheduler *s)
 {
     const totals *t = &s->totals;
+    const double n_plans = fmax(s->step.n_plans, 1);
 
     printf("{\"summary\":{\"requests\":%.0f,\"prompt_tokens\":%.0f,"
            "\"cached_tokens\":%.0f,\"generated_tokens\":%.0f,\"steps\":%.0f,"
            "\"prefill_rows\":%.0f,\"prefill_seconds\":%.6f,"
            "\"decode_rows\":%.0f,\"decode_seconds\":%.6f,"
-           "\"imbalance\":%.3f,\"pages\":%d,"
-           "\"pages_used\":%d,\"pages_shared\":%d,\"seconds\":%.6f}}\n",
+           "\"plan_seconds\":%.6f,\"imbalance\":%.3f,\"pages\":%d,"
+           "\"pages_used\":%d,\"pages_shared\":%d,"
+           "\"first_token\":%.6f,\"seconds\":%.6f}}\n",
            t->requests, t->prompt_tokens, t->cached_tokens, t->generated_tokens,
            t->steps, t->prefill_rows, t->prefill_seconds, t->decode_rows,
-           t->decode_seconds, t->imbalance / fmax(t->steps, 1), s->pages.n,
-           t->pages_used, t->pages_shared, now() - t->begin);
+           t->decode_seconds, s->step.plan_seconds, s->step.imbalance / n_plans,
+           s->pages.n, t->pages_used, t->pages_shared, t->first_token,
+           now() - t->begin);
 }
 
 static void submit(scheduler *s, const params *defaults, const char *line)

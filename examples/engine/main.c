@@ -119,6 +119,7 @@ int main(int argc, char **argv)
     };
 
     (void)argc;
+    now();
     if (get_flag(json, "help", false)) {
         printf("%s", help);
         return 0;
@@ -137,5 +138,6 @@ int main(int argc, char **argv)
         lines_serve(&s, &defaults);
     else
         view_serve(&s, &defaults, prompts);
+    must(fli_context_check(m.ctx));
     return 0;
 }

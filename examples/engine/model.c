@@ -2,8 +2,8 @@
 /* A Hugging Face folder in the form that step.c wants.  config.json is read in
  * the dialects of transformers 4 and 5: rope_theta and rope_scaling, or
  * rope_parameters; torch_dtype, or dtype.  All weights are cast to the dtype of
- * the activations; q, k and v become one matrix, gate and up another, and every
- * matrix is packed for the context's kernels. */
+ * the activations; q, k and v become one matrix, gate and up another.  On CUDA the
+ * weights go to the device, on the CPU every matrix is packed for its kernels. */
 #include <string.h>
 
 #include "engine.h"
@@ -97,6 +97,8 @@ static void read_config(model *m, const cJSON *json)
 
 enum { MAX_PARTS = 3 };
 
+typedef void *taker(void **memory, int64_t n, size_t size);
+
 /* Matrices of k columns, or vectors where k is 0, that are stacked. */
 typedef struct parts {
     int64_t k;
@@ -111,23 +113,30 @@ static void cast(model *m, fli_tensor t, void *out)
     static const float identity = 1;
     const int64_t n = t.shape[0] * t.shape[1];
     const size_t bytes = (size_t)n * fli_dtype_bytes(t.dtype);
-    void *scratch = NULL, *data = out;
+    const size_t element = fli_dtype_bytes(m->dtype);
+    void *scratch = NULL;
     fli_gemm_args args = FLI_GEMM_ARGS_INIT;
 
-    if (t.dtype != (int32_t)m->dtype)
-        data = take(&scratch, 1, bytes);
-    memcpy(data, t.data, bytes); /* which is aligned to nothing */
-    args.a = fli_tensor_2d(&identity, NULL, FLI_F32, 1, 1);
-    args.b = fli_tensor_2d(data, NULL, (fli_dtype)t.dtype, n, 1);
-    args.out = fli_tensor_2d(out, NULL, m->dtype, 1, n);
-    if (data != out)
-        must(fli_gemm(m->ctx, &args, NULL));
+    if (t.dtype != (int32_t)m->dtype) {
+        args.a = fli_tensor_2d(&identity, NULL, FLI_F32, 1, 1);
+        args.b = fli_tensor_2d(take(&scratch, 1, bytes), NULL,
+                               (fli_dtype)t.dtype, n, 1);
+        args.out =
+            fli_tensor_2d(take(&scratch, n, element), NULL, m->dtype, 1, n);
+        memcpy(args.b.data, t.data, bytes); /* which is aligned to nothing */
+        must(fli_gemm(m->host, &args, NULL));
+        t.data = args.out.data;
+    }
+    device_copy(out, t.data, (size_t)n * element);
+    device_wait();
     give_back(&scratch);
 }
 
-/* The tensors of p one below the other: [sum of n, k], or [sum of n]. */
-static fli_tensor stack(model *m, const parts *p, void **memory)
+/* The tensors of p one below the other: [sum of n, k], or [sum of n], in memory
+ * of m that `give` gives. */
+static fli_tensor stack(model *m, const parts *p, void **memory, taker *give)
 {
+    const fli_context *where = give == take ? NULL : m->ctx;
     const int64_t k = p->k ? p->k : 1;
     const size_t row = (size_t)k * fli_dtype_bytes(m->dtype);
     fli_tensor found[MAX_PARTS];
@@ -141,13 +150,26 @@ static fli_tensor stack(model *m, const parts *p, void **memory)
                  p->kind ? p->kind : "weight");
         weights_find(&m->files, name, &found[i]);
     }
-    char *data = take(memory, n, row), *to = data;
+    char *data = give(memory, n, row), *to = data;
 
     for (int i = 0; i < MAX_PARTS && p->n[i]; to += (size_t)p->n[i++] * row)
         cast(m, found[i], to);
     m->n_parameters += n * k;
-    return p->k ? fli_tensor_2d(data, NULL, m->dtype, n, k)
-                : fli_tensor_1d(data, NULL, m->dtype, n);
+    return p->k ? fli_tensor_2d(data, where, m->dtype, n, k)
+                : fli_tensor_1d(data, where, m->dtype, n);
+}
+
+static fli_tensor pack(model *m, fli_tensor b)
+{
+    const size_t bytes =
+        fli_gemm_packed_bytes(m->ctx, b.dtype, b.shape[0], b.shape[1]);
+    fli_gemm_pack_args args = FLI_GEMM_PACK_ARGS_INIT;
+
+    args.b = b;
+    args.packed =
+        fli_tensor_1d(take(&m->memory, 1, bytes), NULL, FLI_U8, (int64_t)bytes);
+    must(fli_gemm_pack(m->ctx, &args, NULL));
+    return args.packed;
 }
 
 static linear load_linear(model *m, const parts *p, bool bias)
@@ -155,21 +177,17 @@ static linear load_linear(model *m, const parts *p, bool bias)
     void *scratch = NULL;
     linear out = { 0 };
     parts vectors = *p;
-    fli_gemm_pack_args args = FLI_GEMM_PACK_ARGS_INIT;
 
     vectors.k = 0;
     vectors.kind = "bias";
     if (bias)
-        out.bias = stack(m, &vectors, &m->memory);
-    args.b = stack(m, p, &scratch);
-    const size_t bytes =
-        fli_gemm_packed_bytes(m->ctx, m->dtype, args.b.shape[0], p->k);
-
-    args.packed =
-        fli_tensor_1d(take(&m->memory, 1, bytes), NULL, FLI_U8, (int64_t)bytes);
-    must(fli_gemm_pack(m->ctx, &args, NULL));
+        out.bias = stack(m, &vectors, &m->memory, device_take);
+    out.b = stack(m, p, &scratch, device_take);
+    if (m->stream)
+        return out;
+    out.packed = pack(m, out.b);
+    out.b = (fli_tensor){ 0 };
     give_back(&scratch);
-    out.packed = args.packed;
     return out;
 }
 
@@ -189,10 +207,10 @@ static void load_layer(model *m, layer *out)
                             { inner, inner } };
     const parts down = { inner, { "mlp.down_proj" }, { hidden } };
 
-    out->attention_norm = stack(m, &norm, &m->memory);
+    out->attention_norm = stack(m, &norm, &m->memory, device_take);
     out->qkv = load_linear(m, &qkv, m->qkv_bias);
     out->o = load_linear(m, &o, m->o_bias);
-    out->mlp_norm = stack(m, &mlp_norm, &m->memory);
+    out->mlp_norm = stack(m, &mlp_norm, &m->memory, device_take);
     out->gate_up = load_linear(m, &gate_up, m->mlp_bias);
     out->down = load_linear(m, &down, m->mlp_bias);
 }
@@ -209,9 +227,13 @@ void model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype)
     const parts norm = { 0, { "model.norm" }, { hidden } };
     const parts head = { hidden, { "lm_head" }, { vocab } };
 
+    m->stream = device_open(ctx);
+    m->host = ctx;
+    if (m->stream)
+        must(fli_context_create(&m->host, fli_cpu(), NULL));
     weights_open(&m->files, dir);
-    m->embedding = stack(m, &embedding, &m->memory);
-    m->norm = stack(m, &norm, &m->memory);
+    m->embedding = stack(m, &embedding, &m->memory, take);
+    m->norm = stack(m, &norm, &m->memory, device_take);
     m->lm_head = load_linear(m, m->tied ? &embedding : &head, false);
     m->n_parameters -= m->tied ? vocab * hidden : 0;
     m->layers = take(&m->memory, m->n_layers, sizeof(*m->layers));
@@ -220,6 +242,8 @@ void model_load(model *m, fli_context *ctx, const char *dir, fli_dtype dtype)
         load_layer(m, &m->layers[i]);
     }
     weights_close(&m->files);
+    if (m->stream)
+        fli_context_destroy(m->host);
 }
 
 void model_free(model *m)

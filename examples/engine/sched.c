@@ -15,7 +15,6 @@ void sched_create(scheduler *s, const model *m, const options *o)
 {
     *s = (scheduler){ .m = m, .options = *o };
     s->last_waiting = &s->waiting;
-    s->totals.begin = now();
     if (o->logits) {
         s->logits = fopen(o->logits, "wb");
         if (!s->logits)
@@ -24,6 +23,7 @@ void sched_create(scheduler *s, const model *m, const options *o)
     }
     pages_create(&s->pages, (int32_t)o->n_pages, (int32_t)o->page_size);
     step_create(&s->step, m, o);
+    s->totals.begin = now();
 }
 
 bool sched_idle(const scheduler *s)
@@ -149,6 +149,7 @@ static void publish(scheduler *s, request *r, int32_t n)
 static void add_rows(scheduler *s, request *r)
 {
     step *t = &s->step;
+    inputs *in = t->in;
     const int32_t end = r->n_done + r->n_rows, i = t->n_requests++;
     const int32_t n_pages = pages_for(s, end);
     /* What is drawn in the midst of a prompt is thrown away. */
@@ -157,21 +158,21 @@ static void add_rows(scheduler *s, request *r)
     publish(s, r, end);
     memcpy(t->tokens + t->n_rows, r->tokens + r->n_done,
            (size_t)r->n_rows * sizeof(*r->tokens));
-    memcpy(t->page_indices + t->page_indptr[i], r->table,
+    memcpy(t->page_indices + in->page_indptr[i], r->table,
            (size_t)n_pages * sizeof(*r->table));
-    t->page_indptr[i + 1] = t->page_indptr[i] + n_pages;
-    t->kv_len[i] = end;
+    in->page_indptr[i + 1] = in->page_indptr[i] + n_pages;
+    in->kv_len[i] = end;
     r->sample = t->n_samples;
-    t->temperatures[i] = (float)r->params.temperature;
-    t->top_ks[i] = (int32_t)r->params.top_k;
-    t->top_ps[i] = (float)r->params.top_p;
-    t->min_ps[i] = (float)r->params.min_p;
-    t->seeds[i] = r->params.seed;
-    t->offsets[i] = r->n_tokens - r->n_prompt;
+    in->temperatures[i] = (float)r->params.temperature;
+    in->top_ks[i] = (int32_t)r->params.top_k;
+    in->top_ps[i] = (float)r->params.top_p;
+    in->min_ps[i] = (float)r->params.min_p;
+    in->seeds[i] = r->params.seed;
+    in->offsets[i] = r->n_tokens - r->n_prompt;
     for (int32_t j = first; j < end; j++)
         t->sample_rows[t->n_samples++] = t->n_rows + j - r->n_done;
     t->n_rows += r->n_rows;
-    t->q_indptr[i + 1] = t->n_rows;
+    in->q_indptr[i + 1] = t->n_rows;
 }
 
 /* Fills the step; returns its rows of prompts. */
@@ -196,16 +197,18 @@ static int32_t schedule(scheduler *s)
 /* Takes what the step gave for r; why it ends here, or NULL. */
 static const char *accept(scheduler *s, request *r)
 {
-    const step *t = &s->step;
-    const int32_t token = t->sampled[r->sample];
+    const outputs *out = s->step.out;
+    const int32_t token = out->tokens[r->sample];
 
-    if (!t->valid[r->sample]) {
+    if (!out->valid[r->sample]) {
         note("the logits after token %d are not numbers", r->n_tokens - 1);
         return "error";
     }
     if (has_id(s->m->eos, token) || has_id(json_get(r->json, "stop"), token))
         return "stop";
     r->tokens[r->n_tokens++] = token;
+    if (!(s->totals.first_token > 0))
+        s->totals.first_token = now();
     s->tell(s->listener, r);
     return r->n_tokens == r->n_prompt + r->params.max_new ? "length" : NULL;
 }
@@ -251,11 +254,10 @@ void sched_step(scheduler *s)
     const int32_t used = s->pages.n - s->pages.n_unused;
     const int32_t shared = s->pages.n_shared;
 
-    step_run(&s->step);
     *(prefill ? &t->prefill_rows : &t->decode_rows) += s->step.n_rows;
+    step_run(&s->step);
     *(prefill ? &t->prefill_seconds : &t->decode_seconds) += now() - begin;
     t->steps++;
-    t->imbalance += s->step.imbalance;
     t->pages_used = used > t->pages_used ? used : t->pages_used;
     t->pages_shared = shared > t->pages_shared ? shared : t->pages_shared;
     collect(s);

@@ -47,20 +47,22 @@ static void tell(void *listener, request *r)
 static void put_summary(const scheduler *s, int width)
 {
     const totals *t = &s->totals;
-    char lines[FOOT][200];
+    const double n_plans = fmax(s->step.n_plans, 1);
+    char lines[FOOT][240];
 
     snprintf(lines[0], sizeof(lines[0]),
-             "prefill %.0f tok/s   decode %.0f tok/s   plan imbalance %.2f   "
-             "%.0f tokens in %.1f s",
+             "prefill %.0f tok/s   decode%s %.0f tok/s   plan %.0f us a step, "
+             "imbalance %.2f   %.0f tokens in %.1f s",
              t->prefill_rows / (t->prefill_seconds + 1e-9),
+             s->m->stream ? " graph" : "",
              t->decode_rows / (t->decode_seconds + 1e-9),
-             t->imbalance / fmax(t->steps, 1), t->generated_tokens,
-             now() - t->begin);
+             1e6 * s->step.plan_seconds / n_plans, s->step.imbalance / n_plans,
+             t->generated_tokens, now() - t->begin);
     snprintf(lines[1], sizeof(lines[1]),
-             "at most %d of %d pages held, %d of them shared   %.0f of %.0f "
-             "prompt tokens cached",
-             t->pages_used, s->pages.n, t->pages_shared, t->cached_tokens,
-             t->prompt_tokens);
+             "first token after %.1f s   at most %d of %d pages held, %d of "
+             "them shared   %.0f of %.0f prompt tokens cached",
+             t->first_token, t->pages_used, s->pages.n, t->pages_shared,
+             t->cached_tokens, t->prompt_tokens);
     for (int i = 0; i < FOOT; i++)
         printf("%.*s\n", width, lines[i]);
 }

@@ -2,6 +2,7 @@
 """JSON Lines: what is answered, and what is refused with a sentence."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -202,11 +203,23 @@ def test_bad_options(options, sentence):
     assert (done.returncode, done.stderr) == (1, sentence + "\n")
 
 
-def test_cuda_gives_the_librarys_answer():
-    done = harness.run("--device", "cuda")
-    assert done.returncode == 1
-    assert done.stderr.startswith("engine: ") and "cuda" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_cuda_gives_the_librarys_answer(monkeypatch):
+    """Without a driver, whatever this machine has."""
+    monkeypatch.setenv("FLI_LIBCUDA", "/nowhere/libcuda.so.1")
+    done = harness.run("--device", "cuda", "--bytes")
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith("engine: context create: device is cuda:0, and the driver cannot be opened")
+    assert "/nowhere/libcuda.so.1" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_summary():
+    """What the two ways of serving tell in the end."""
+    got = harness.serve([GOOD]).summary
+    assert got["steps"] == got["generated_tokens"] == 8
+    assert got["imbalance"] >= 1 and 0 < got["plan_seconds"] < got["seconds"] < got["first_token"] + got["seconds"]
+    lines = harness.run("--bytes", "--max-new-tokens", 2).stdout.splitlines()
+    assert re.match(r"prefill \d+ tok/s   decode \d+ tok/s   plan \d+ us a step, imbalance \d\.\d\d   ", lines[-2])
+    assert re.match(r"first token after \d+\.\d s   ", lines[-1])
 
 
 def test_help():

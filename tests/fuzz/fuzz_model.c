@@ -108,13 +108,13 @@ static void run(step *s, const model *m)
 
     step_create(s, m, &o);
     s->n_requests = s->n_samples = 1;
-    s->n_rows = s->q_indptr[1] = s->kv_len[0] = 2;
-    s->page_indptr[1] = 1;
+    s->n_rows = s->in->q_indptr[1] = s->in->kv_len[0] = 2;
+    s->in->page_indptr[1] = 1;
     s->page_indices[0] = 3;
     s->tokens[0] = s->tokens[1] = 0;
     s->sample_rows[0] = 1;
-    s->temperatures[0] = 0;
-    s->top_ps[0] = 1;
+    s->in->temperatures[0] = 0;
+    s->in->top_ps[0] = 1;
     step_run(s);
 }
 
