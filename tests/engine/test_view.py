@@ -13,7 +13,7 @@ import pytest
 
 import harness
 
-DEMO = ["--bytes", "--prompts", harness.TINY / "prompts.txt", "--max-new-tokens", "60"]
+DEMO = ["--bytes", "--prompts", harness.TINY / "prompts.txt", "--max-new-tokens", "160"]
 
 
 def watch(rows, columns):
