@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,11 +153,8 @@ def suites():
     ]
 
 
-def cases_of(directory):
-    """The case files, named: the programs may have been built elsewhere."""
-    files = glob.glob(str(ROOT / "tests/cases/*.txt")) + glob.glob(
-        str(ROOT / directory / "tests/check/*.gen.txt"))
-    return " ".join(sorted(files))
+# Suites of gpu_suites that run at once: most of their time is the host's.
+AT_ONCE = 5
 
 
 def nvrtc_folder():
@@ -166,26 +164,86 @@ def nvrtc_folder():
     return str(pathlib.Path(found[0]).parent) if found else ""
 
 
+def gpu_suite(name, command, timeout=300, **environment):
+    """What make gpu-build made may have been carried here from elsewhere."""
+    return Suite(name, command, "gpu", timeout,
+                 LD_LIBRARY_PATH=str(ROOT / "build-gpu"),
+                 FLI_NVRTC=nvrtc_folder(),
+                 FLI_CACHE=str(ROOT / "build-gpu/cache"), **environment)
+
+
+CHECKER = "build-gpu/tests/check/flicheck"
+
+
+def cuda_cases(op):
+    """The cases of an op, and those that reach each shipped kernel of it."""
+    return [
+        gpu_suite(f"cuda, {op}", f"{CHECKER} --cuda tests/cases/{op}.txt "
+                  f"build-gpu/tests/check/{op}.gen.txt", FLI_LOG="jit"),
+        *[gpu_suite(f"cuda, shipped: {op}",
+                    f"{CHECKER} --cuda --tier full {file}", FLI_LOG="jit")
+          for file in glob.glob(str(ROOT / f"tests/gpu/cases/{op}.txt"))],
+    ]
+
+
+def sanitized(tool, *ops):
+    """The smaller cases of the shipped kernels under compute-sanitizer."""
+    path = os.environ["PATH"] + ":/usr/local/cuda/bin"
+    program = shutil.which("compute-sanitizer", path=path)
+    name = f"{tool}: {ops[0]}" + (", others" if len(ops) > 1 else "")
+    if not program:
+        return skipped(name, "compute-sanitizer is not here")
+    files = " ".join(f"tests/gpu/cases/{op}.txt" for op in ops)
+    return gpu_suite(name, f"{program} --tool {tool} --target-processes all "
+                     f"--error-exitcode 9 {CHECKER} --cuda {files}")
+
+
+def skipped(name, why):
+    text = f"SKIP  {why}\n0 passed, 0 failed, 1 skipped"
+    return Suite(name, f"echo {shlex.quote(text)}", "gpu")
+
+
 def gpu_suites():
     """make gpu-test, on a machine with a GPU; make gpu-build came before."""
-    program = "build-gpu/tests/check/flicheck"
-    where = {"FLI_NVRTC": nvrtc_folder(),
-             "FLI_CACHE": str(ROOT / "build-gpu/cache")}
-    sanitize = f"compute-sanitizer --error-exitcode 9 --tool"
-
-    def suite(name, command, timeout=600):
-        return Suite(name, command, "gpu", timeout, **where)
-
+    ops = re.findall(r"^FLI_OP\((\w+),", (ROOT / "src/ops.def").read_text(),
+                     re.M)
+    everywhere = " ".join(
+        f"tests/cases/{op}.txt build-gpu/tests/check/{op}.gen.txt"
+        for op in ops)
     (ROOT / "build-gpu/cache").mkdir(mode=0o700, exist_ok=True)
     return [
-        suite("cuda, cases of tier smoke",
-              f"{program} --cuda {cases_of('build-gpu')}"),
-        suite("cpu, cases of tier smoke", f"{program} {cases_of('build-gpu')}"),
-        *[suite(f"gpu/{pathlib.Path(p).stem}",
-                f"build-gpu/tests/gpu/{pathlib.Path(p).stem}")
+        sanitized("memcheck", "attention", "merge_states", "append",
+                  "page_copy", "get_batch_indices_positions"),
+        sanitized("memcheck", "gemm", "rope", "rmsnorm", "fused_add_rmsnorm",
+                  "silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul"),
+        sanitized("memcheck", "packbits", "segment_packbits", "softmax",
+                  "sample_from_logits", "sample_from_probs", "renorm_probs",
+                  "mask_logits"),
+        sanitized("racecheck", "attention"),
+        sanitized("racecheck", "gemm", "rmsnorm", "rope", "segment_packbits",
+                  "sample_from_logits", "softmax"),
+        *[suite for op in ops for suite in cuda_cases(op)],
+        *[gpu_suite(f"gpu/{pathlib.Path(p).stem}",
+                    f"build-gpu/tests/gpu/{pathlib.Path(p).stem}")
           for p in sorted(glob.glob(str(ROOT / "tests/gpu/test_*.c")))],
-        *units("build-gpu", tier="gpu"),
+        gpu_suite("gpu/test_engine", f"{PYTHON} tests/gpu/test_engine.py",
+                  FLI_BUILD="build-gpu"),
+        gpu_suite("cpu, cases of tier smoke", f"{CHECKER} {everywhere}"),
+        # the fake driver's tests know it by the path it was built at
+        *[gpu_suite(s.name, s.command) for s in units("build-gpu")
+          if "_cuda" not in s.name and "/test_cuda" not in s.name],
     ]
+
+
+def write_evidence(total):
+    """A green make gpu-test says which kernels it was about."""
+    pack = ROOT / "build-gpu/flashinfer.pack"
+    if not pack.exists():
+        print("no evidence is written: make gpu-build makes the pack for it")
+        return
+    logs = sorted(glob.glob(str(LOGS / "cuda-*.txt")))
+    subprocess.run([PYTHON, "tests/gpu/evidence.py", "write", str(pack),
+                    str(total.passed), *logs], cwd=ROOT)
 
 
 # --- reading a suite's output ---------------------------------------------
@@ -288,9 +346,12 @@ class Total:
         self.skips += [f"{suite.name}: {why}" for why in skips]
         print(f"{seconds:7.1f} s  {suite.name:44} {passed} passed, "
               f"{failed} failed, {len(skips)} skipped", flush=True)
+        for line in re.findall(r"^evidence: .*$", text, re.M):
+            print(f"           {line}")
         if failed:
             self.red.append(suite.name)
-            tail = "\n".join(text.rstrip().split("\n")[-40:])
+            told = re.sub(r"^flashinfer: jit: .*\n", "", text, flags=re.M)
+            tail = "\n".join(told.rstrip().split("\n")[-40:])
             print(f"--- {suite.command}\n--- exit status {status}, the end of "
                   f"its output:\n{tail}\n---", flush=True)
 
@@ -334,17 +395,22 @@ def main():
     LOGS.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     total = Total()
-    for batch in batches(chosen):
-        for suite in batch:
-            total.add(*timed(suite))
+    at_once = AT_ONCE if options.tier == "gpu" else 1
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for batch in batches(chosen):
+            for done in pool.map(timed, batch):
+                total.add(*done)
     print(f"{time.monotonic() - start:7.1f} s  in all")
     for skip in total.skips:
         print(f"skipped  {skip}")
     for name in total.red:
         print(f"failed   {name}")
+    red = total.failed or not total.passed
+    if options.tier == "gpu" and not options.k and not red:
+        write_evidence(total)
     print(f"{total.passed} passed, {total.failed} failed, "
           f"{len(total.skips)} skipped")
-    return 1 if total.failed or not total.passed else 0
+    return 1 if red else 0
 
 
 if __name__ == "__main__":

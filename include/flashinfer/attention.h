@@ -166,11 +166,14 @@ FLI_API fli_status fli_attention_plan(fli_attention *op,
                                       fli_stream stream);
 
 /* The same of lengths that only the device knows, by a launch that makes the same
- * schedule.  It can be captured; runs behind it launch as with GRAPH.  Lengths
- * that break a rule of fli_attention_batch, or end beyond max_rows, plan nothing:
- * runs then leave out and lse as they are, and fli_context_check tells.  CUDA
- * only.
- * Errors: as plan; UNSUPPORTED on the CPU.  Threads: as plan. */
+ * schedule.  It can be captured; runs behind it launch as with GRAPH.  Its kernel
+ * is compiled by create with GRAPH, else by the first call, which then cannot be
+ * captured.  Lengths that break a rule of fli_attention_batch, or end beyond
+ * max_rows, plan nothing: runs then leave out and lse as they are, and
+ * fli_context_check tells.  CUDA only.
+ * Errors: as plan, but INVALID_STATE where stream is being captured only as long
+ * as the kernel is not compiled; UNSUPPORTED on the CPU; COMPILE.  Threads: as
+ * plan. */
 FLI_API fli_status fli_attention_plan_device(
     fli_attention *op, const fli_attention_device_batch *batch, void *workspace,
     size_t workspace_bytes, fli_stream stream);
@@ -215,9 +218,9 @@ FLI_API size_t fli_attention_print(const fli_attention *op, char *buf,
  * on the device. */
 typedef struct fli_attention_stats {
     size_t size;
-    int32_t n_workers;
-    int32_t n_items;  /* pieces of work */
-    int32_t n_merges; /* rows tiles that several pieces share */
+    int32_t n_workers; /* of the tile classes that have work */
+    int32_t n_items;   /* pieces of work */
+    int32_t n_merges;  /* rows tiles that several pieces share */
     int32_t reserved;
     uint64_t total_cost; /* in the planner's unit */
     uint64_t max_cost;   /* of a worker; imbalance = max * n_workers / total */

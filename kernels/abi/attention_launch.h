@@ -29,4 +29,15 @@ typedef struct {
 #define FLI_ATTENTION_PREFILL_SCRATCH(rows, vo)                                \
     (2 * FLI_PREFILL_STATES(rows, vo))
 
+/* The decode kernel's: each warp's ring of slots, which hold 16 rows of K or of V,
+ * padded likewise; the items that its loader is ahead, 32 words each, and its rows'
+ * m and d. */
+#define FLI_DECODE_WARPS         8
+#define FLI_DECODE_PITCH(qk, vo) FLI_PREFILL_ROW((qk) > (vo) ? (qk) : (vo))
+#define FLI_DECODE_ITEMS(slots)  (((slots) + 1) / 2)
+#define FLI_ATTENTION_DECODE_SHARED(slots, qk, vo)                             \
+    (FLI_DECODE_WARPS                                                          \
+     * ((slots) * 16 * FLI_DECODE_PITCH(qk, vo)                                \
+        + FLI_DECODE_ITEMS(slots) * 128 + 128))
+
 #endif

@@ -45,6 +45,8 @@ typedef struct {
     int32_t causal, window; /* weigh costs, never coverage */
     int32_t max_items, max_merges, max_sources, max_partial_rows;
     int32_t n_classes;
+    int32_t n_workers; /* of all ranges */
+    int32_t reserved;
     fli_tile_class tile_class[FLI_MAX_CLASSES];
     fli_plan_policy policy;
 } fli_plan_input;
@@ -76,7 +78,7 @@ typedef struct {
 
 /* A strip: rows of one request over a range of its kv, for every head; or the
  * rows of a group over their shared segment.  A tile is a strip and a block of
- * heads.  The planner's own. */
+ * heads.  The planner's own, as all that follows. */
 typedef struct {
     int32_t request, n_requests;
     int32_t row_begin, row_end;
@@ -89,22 +91,56 @@ typedef struct {
     int32_t n_pieces;     /* grouped: pieces of a block of heads, and their */
     int32_t piece_tokens; /* length; a strip that is not is cut while dealing */
     int32_t partial;      /* grouped: first partial row */
-    uint64_t cost;        /* of a tile, uncut */
+    int32_t bucket;       /* of its cost, longest first */
+    int32_t reserved;
+    uint64_t cost; /* of a tile, uncut */
 } fli_plan_strip;
+
+/* Figures of an element of a list, then of all elements before it. */
+typedef struct {
+    uint64_t n[4];
+} fli_plan_sum;
+
+/* Where the work of a range, in the order of the batch, passes from a worker to
+ * the next one. */
+typedef struct {
+    uint64_t cost;        /* of all before it */
+    int32_t tile;         /* it is before this tile, or inside of it */
+    int32_t at;           /* inside: the position of the cut; else -1 */
+    int32_t strip, block; /* inside: of the tile */
+} fli_plan_border;
+
+/* A worker whose turn comes when it has the least load. */
+typedef struct {
+    uint64_t load;
+    int32_t worker, tail; /* its last item, or -1 */
+} fli_plan_turn;
+
+/* Capacity that is promised. */
+typedef struct {
+    int64_t strips, tiles, merges, sources, partial_rows;
+} fli_plan_need;
 
 /* What a plan came to. */
 typedef struct {
     int32_t overflow; /* 1: the input's capacities do not even hold the uncut
                          work; every worker is idle */
+    uint32_t classes; /* bit c: class c has work */
     int32_t n_workers, n_pieces; /* pieces: items that are not idle */
     int32_t n_items, n_merges, n_sources, n_partial_rows;
-    int32_t n_strips, n_grouped;   /* grouped requests */
-    uint64_t total_cost, max_cost; /* of all workers, of the busiest */
+    int32_t n_strips, n_grouped; /* grouped requests */
+    /* Only on the host: of ranges with work, their workers, what all cost and what
+       the busiest costs. */
+    int32_t n_busy;
+    uint64_t total_cost, max_cost;
 } fli_plan_summary;
 
 enum {
     FLI_PLAN_BUCKETS = 8 * 64,
-    FLI_PLAN_LEVELS = 4 /* nested groups; segments beyond are private */
+    FLI_PLAN_LEVELS = 4,       /* nested groups; segments beyond are private */
+    FLI_PLAN_FAN = 4,          /* of the heap of turns */
+    FLI_PLAN_SCAN_LANES = 128, /* that a running sum is shared by, at most */
+    FLI_PLAN_SCAN_GROUP = 16   /* of them that one lane adds up */
 };
 
 /* Where the planner writes: the schedule, then its scratch. */
@@ -113,15 +149,21 @@ typedef struct {
     fli_merge_item *merges;
     int32_t *sources;
     int32_t *counters; /* [max_merges] */
-    fli_plan_summary *summary;
 
+    fli_plan_summary *summary;
+    fli_plan_need *used;
     int32_t max_strips;
     fli_plan_strip *strips;
-    int32_t *order;         /* [max_strips] */
-    int32_t *request_strip; /* [n_requests + 1] */
-    int32_t *buckets;       /* [FLI_PLAN_BUCKETS] */
-    int32_t *tail, *heap;   /* [n_workers] */
-    uint64_t *load;         /* [n_workers] */
+    int32_t *order;             /* [max_strips] */
+    int32_t *buckets;           /* [FLI_PLAN_BUCKETS] */
+    fli_plan_sum *request_sums; /* [n_requests + 1] */
+    fli_plan_sum *strip_sums;   /* [max_strips + 1] */
+    fli_plan_sum *worker_sums;  /* of the largest range [n + 1] */
+    fli_plan_sum *lane_sums; /* [FLI_PLAN_SCAN_LANES] and one a group of them */
+    fli_plan_border *borders; /* of the largest range [n + 1] */
+    fli_plan_turn *turns;     /* of the largest range [n + FLI_PLAN_FAN - 1] */
+    uint64_t *load;           /* [n_workers] */
+    int32_t *lengths; /* [2 * n_requests + 1]: a device's copy of them */
 } fli_plan_output;
 
 #endif

@@ -6,31 +6,38 @@
  * `for (i = lane; i < n; i += lanes)` between barriers, what is sequential is
  * lane 0's.  The host is lane 0 of 1.
  *
- * Phases: clear; find groups and count strips (plan_strips.h); build strips; for
- * each range of workers deal its tiles (plan_deal.h); list the sources of grouped
- * rows. */
+ * Phases: clear; find groups and count strips (plan_strips.h); build strips; deal
+ * the tiles of each range of workers that has any, all at once in the order of the
+ * batch (plan_borders.h), or one by one, longest first (plan_deal.h); list the
+ * sources of grouped rows. */
 #ifndef FLI_ABI_PLAN_CORE_H
 #define FLI_ABI_PLAN_CORE_H
 
+#include "abi/plan_borders.h"
 #include "abi/plan_deal.h"
 
 /* Every lane: all workers idle, counters zero. */
 PLAN_FN void plan_clear(const fli_plan_input *in, const fli_plan_output *out,
                         int32_t lane, int32_t lanes)
 {
-    const int32_t n_workers = plan_n_workers(in);
-
-    for (int32_t i = lane; i < n_workers; i += lanes) {
+    for (int32_t i = lane; i < in->n_workers; i += lanes) {
         if (i < in->max_items)
-            out->items[i] =
-                PLAN_MAKE(fli_work_item, .tile_class = -1, .next = -1);
+            PLAN_STORE(&out->items[i], .tile_class = -1, .next = -1);
         out->load[i] = 0;
     }
     for (int32_t i = lane; i < in->max_merges; i += lanes)
         out->counters[i] = 0;
     if (lane == 0)
-        *out->summary = PLAN_MAKE(fli_plan_summary, .n_workers = n_workers,
-                                  .n_items = n_workers);
+        *out->summary = PLAN_MAKE(fli_plan_summary, .n_workers = in->n_workers,
+                                  .n_items = in->n_workers);
+}
+
+/* --- merges of grouped rows ------------------------------------------------ */
+
+/* Is it a grouped request's own strip, the last one in kv? */
+PLAN_FN int plan_is_own(const fli_plan_input *in, const fli_plan_strip *s)
+{
+    return plan_is_grouped(s) && s->kv_end == in->kv_len[s->request];
 }
 
 /* Lane 0: where the sources of each grouped request begin, kept in the order[]
@@ -44,8 +51,8 @@ PLAN_FN void plan_place_sources(const fli_plan_input *in,
         const fli_plan_strip *s = &out->strips[i];
         int32_t n = s->n_pieces;
 
-        if (s->member < 0 || s->kv_end < in->kv_len[s->request])
-            continue; /* a request's own strip comes last in kv */
+        if (!plan_is_own(in, s))
+            continue;
         for (int32_t up = s->parent; up >= 0; up = out->strips[up].parent)
             n += out->strips[up].n_pieces;
         out->order[s->member] = sum->n_sources;
@@ -88,33 +95,38 @@ PLAN_FN void plan_list_sources(const fli_plan_input *in,
     }
 }
 
-PLAN_FN void plan_sum_up(const fli_plan_output *out)
+/* Every lane, when all is dealt: grouped rows. */
+PLAN_FN void plan_merge_grouped(const fli_plan_input *in,
+                                const fli_plan_output *out, int32_t lane,
+                                int32_t lanes)
 {
-    fli_plan_summary *sum = out->summary;
-
-    for (int32_t w = 0; w < sum->n_workers; w++) {
-        sum->total_cost += out->load[w];
-        sum->max_cost = PLAN_MAX(sum->max_cost, out->load[w]);
-    }
+    if (lane == 0)
+        plan_place_sources(in, out);
+    PLAN_BARRIER();
+    for (int32_t i = lane; i < out->summary->n_strips; i += lanes)
+        if (plan_is_own(in, &out->strips[i]))
+            for (int32_t h = 0; h < in->n_kv_heads; h++)
+                plan_list_sources(in, out, &out->strips[i], h);
 }
 
-/* Lane 0: all tiles. */
-PLAN_FN void plan_deal_all(const fli_plan_input *in, const fli_plan_output *out,
-                           const plan_need *used)
-{
-    plan_deal d = { .in = in, .out = out, .used = *used };
+/* --- all -------------------------------------------------------------------- */
 
-    out->summary->n_merges = out->summary->n_grouped * in->n_kv_heads;
-    for (int32_t c = 0; c < in->n_classes; c++) {
-        if (!plan_opens_range(in, c))
-            continue;
-        d.first_worker = in->tile_class[c].first_worker;
-        d.n_workers = in->tile_class[c].n_workers;
-        d.longest = in->tile_class[c].longest_first;
-        plan_deal_range(&d);
-    }
-    plan_place_sources(in, out);
-    plan_sum_up(out);
+/* Every lane: the range that class c opens.  Where pieces are settled before they
+ * are dealt, borders have no say. */
+PLAN_FN void plan_deal_range(const fli_plan_input *in,
+                             const fli_plan_output *out, int32_t c,
+                             int32_t lane, int32_t lanes)
+{
+    const fli_tile_class *opens = &in->tile_class[c];
+    const plan_range range = { in, out, opens->first_worker, opens->n_workers,
+                               0 };
+
+    if (opens->longest_first || in->policy.flags & FLI_PLAN_INVARIANT
+        || (PLAN_GROUPS && out->summary->n_grouped > 0))
+        plan_deal_heap(&range, lane, lanes);
+    else
+        plan_deal_row(&range, lane, lanes);
+    PLAN_BARRIER();
 }
 
 /* Plans *in into *out; see out->summary->overflow. */
@@ -122,28 +134,38 @@ PLAN_FN void fli__plan_core(const fli_plan_input *in,
                             const fli_plan_output *out, int32_t lane,
                             int32_t lanes)
 {
-    plan_need used = { 0 }; /* lane 0's */
-
     plan_clear(in, out, lane, lanes);
     PLAN_BARRIER();
+    plan_count_strips(in, out, lane, lanes);
     if (lane == 0)
-        plan_count_strips(in, out, &used);
+        out->summary->n_merges = out->summary->n_grouped * in->n_kv_heads;
     PLAN_BARRIER();
     if (out->summary->overflow)
         return;
     plan_build_strips(in, out, lane, lanes);
     PLAN_BARRIER();
-    if (lane == 0)
-        plan_deal_all(in, out, &used);
-    PLAN_BARRIER();
-    for (int32_t i = lane; i < out->summary->n_strips; i += lanes) {
-        const fli_plan_strip *s = &out->strips[i];
-
-        if (s->member >= 0 && s->kv_end == in->kv_len[s->request])
-            for (int32_t h = 0; h < in->n_kv_heads; h++)
-                plan_list_sources(in, out, s, h);
+    for (int32_t c = 0; c < in->n_classes; c++)
+        if (plan_opens_range(in, c) & out->summary->classes)
+            plan_deal_range(in, out, c, lane, lanes);
+    if (PLAN_GROUPS && out->summary->n_grouped > 0) {
+        plan_merge_grouped(in, out, lane, lanes);
+        PLAN_BARRIER();
     }
-    PLAN_BARRIER();
+}
+
+/* The figures that only the host makes, of a plan without overflow. */
+PLAN_FN void fli__plan_sum_up(const fli_plan_input *in,
+                              const fli_plan_output *out)
+{
+    fli_plan_summary *sum = out->summary;
+
+    for (int32_t c = 0; c < in->n_classes; c++)
+        if (plan_opens_range(in, c) & sum->classes)
+            sum->n_busy += in->tile_class[c].n_workers;
+    for (int32_t w = 0; w < sum->n_workers; w++) {
+        sum->total_cost += out->load[w];
+        sum->max_cost = PLAN_MAX(sum->max_cost, out->load[w]);
+    }
 }
 
 #endif

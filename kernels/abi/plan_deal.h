@@ -1,18 +1,328 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The planner's dealing: which worker gets which tile, and where tiles are cut.
+/* The planner's dealing of longest tiles first, by lane 0: of prefill, of grouped
+ * requests and under INVARIANT.
  *
- * In the order of the batch, worker w ends where the running cost comes nearest to
- * w + 1 shares of the total: `room` is what is left to that point, and the error of
- * one border is made good by the next worker.  Longest first, a tile goes to the
- * worker with the least load, and is cut where it fills a share; a share includes a
- * cut's cost, so the work is used up before the shares are.  Either way a worker is
- * cut at most once at its end: fewer cuts than workers. */
+ * A tile goes to the worker with the least load, and is cut where it fills a
+ * share; a share includes a cut's cost, so the work is used up before the shares
+ * are.  A worker is cut at most once at its end: fewer cuts than workers.  What is
+ * dealt is noted in the items themselves, and every lane then writes them out. */
 #ifndef FLI_ABI_PLAN_DEAL_H
 #define FLI_ABI_PLAN_DEAL_H
 
 #include "abi/plan_strips.h"
 
-/* --- order ----------------------------------------------------------------- */
+/* Lane 0's: what it counts here, the summary gets at the end. */
+typedef struct {
+    plan_range range;
+    fli_plan_need used;
+    int32_t n_pieces, n_items, n_merges, n_sources, n_partial_rows;
+    int32_t n_begun; /* workers that have any work */
+    int32_t merge;   /* of the tile being cut, or -1 */
+} plan_deal;
+
+typedef struct {
+    int32_t strip, block, begin, end;
+    int32_t partial, merge, n_merges;
+} plan_piece;
+
+/* --- workers -------------------------------------------------------------- */
+
+/* Puts a turn at `at` of the heap, above turns that are in order: the least load
+ * comes up.  Behind the last one stand FLI_PLAN_FAN - 1 that never do. */
+PLAN_FN void plan_sift(fli_plan_turn *turns, int32_t n, int32_t at,
+                       fli_plan_turn turn)
+{
+    for (int32_t child = at * FLI_PLAN_FAN + 1; child < n;
+         child = at * FLI_PLAN_FAN + 1) {
+        int32_t least = child;
+        uint64_t load = turns[child].load;
+
+        for (int32_t i = 1; i < FLI_PLAN_FAN; i++) {
+            const uint64_t other = turns[child + i].load;
+
+            least = other < load ? child + i : least;
+            load = PLAN_MIN(other, load);
+        }
+        if (load >= turn.load)
+            break;
+        turns[at] = turns[least];
+        at = least;
+    }
+    turns[at] = turn;
+}
+
+/* Whose turn it is: the next one's that has nothing yet, then the least load's, on
+ * top of a heap. */
+PLAN_FN int32_t plan_next(const plan_deal *d)
+{
+    return d->n_begun < d->range.n_workers ? d->n_begun : 0;
+}
+
+/* Puts the turn back that plan_next gave, with more load.  When all have begun,
+ * they become a heap. */
+PLAN_FN void plan_put_back(plan_deal *d, fli_plan_turn turn)
+{
+    fli_plan_turn *turns = d->range.out->turns;
+    const int32_t n = d->range.n_workers;
+
+    if (d->n_begun == n) {
+        plan_sift(turns, n, 0, turn);
+        return;
+    }
+    turns[d->n_begun++] = turn;
+    for (int32_t at = n / FLI_PLAN_FAN; at >= 0 && d->n_begun == n; at--)
+        plan_sift(turns, n, at, turns[at]);
+}
+
+/* Gives a piece to the worker whose turn it is.  Its item gets its strip and block
+ * for a request and a head, see plan_write_items. */
+PLAN_FN void plan_give(plan_deal *d, const plan_piece *piece, uint64_t cost)
+{
+    const fli_plan_output *out = d->range.out;
+    fli_plan_turn turn = out->turns[plan_next(d)];
+    int32_t at = turn.worker;
+
+    if (turn.tail >= 0) {
+        at = d->n_items++;
+        out->items[turn.tail].next = at;
+    }
+    fli_work_item *item = &out->items[at];
+
+    item->tile_class = 0; /* any: no longer idle */
+    item->next = -1;
+    item->request = piece->strip;
+    item->kv_head = piece->block;
+    item->kv_begin = piece->begin;
+    item->kv_end = piece->end;
+    item->partial = piece->partial;
+    item->merge = piece->merge;
+    item->n_merges = piece->n_merges;
+    d->n_pieces++;
+    turn.tail = at;
+    turn.load += cost;
+    plan_put_back(d, turn);
+}
+
+/* --- tiles ---------------------------------------------------------------- */
+
+/* The cut that leaves about `budget` worth of kv before it, as a number of grains:
+ * the next one above. */
+PLAN_FN int32_t plan_cut_at(const plan_deal *d, const fli_plan_strip *s,
+                            int32_t begin, uint64_t budget)
+{
+    const uint32_t kv_tile = (uint32_t)plan_class_of(d->range.in, s)->kv_tile;
+    const uint32_t grain = (uint32_t)plan_grain(d->range.in, s);
+    const uint32_t first = (uint32_t)PLAN_MAX(begin, s->see_begin);
+    const uint64_t step = PLAN_MAX(plan_cost_step(d->range.in, s), (uint64_t)1);
+    const uint64_t n = budget / step; /* less than there are */
+    const uint32_t at = first / kv_tile * kv_tile + (uint32_t)n * kv_tile;
+    const uint32_t grains = at / grain;
+    const int is_inside = n == 0 || budget != n * step || at != grains * grain;
+    const uint32_t above = is_inside ? grains + 1 : grains;
+
+    return (int32_t)(above * grain > (uint32_t)begin ? above : above + 1);
+}
+
+/* Takes capacity for a cut behind `grains` and all that must follow it: a merge if
+ * it is the tile's first, a source and partial rows for each piece, an item.
+ * INVARIANT: behind the cut every piece is one chunk; where they are too many, the
+ * cut moves up.  Returns where the cut falls, kv_end for none. */
+PLAN_FN int32_t plan_reserve(plan_deal *d, const fli_plan_strip *s,
+                             int32_t grains)
+{
+    const fli_plan_input *in = d->range.in;
+    const int32_t rows = (int32_t)plan_piece_rows(in, s);
+    const int32_t grain = plan_grain(in, s);
+    const int32_t first = d->merge < 0;
+    fli_plan_need used = d->used;
+    int32_t more = 1;
+
+    if (in->policy.flags & FLI_PLAN_INVARIANT) {
+        const int32_t partial =
+            in->max_partial_rows - (int32_t)used.partial_rows;
+        const int32_t sources = in->max_sources - (int32_t)used.sources;
+        const int32_t tiles =
+            in->max_items - in->n_workers - (int32_t)used.tiles;
+        const int32_t all = plan_parts(s->kv_end, grain);
+        const int32_t most =
+            PLAN_MIN(PLAN_MIN(sources, partial / rows) - 1, tiles);
+
+        grains = PLAN_MAX(grains, all - most);
+        more = all - grains;
+    }
+    const int64_t at = (int64_t)grains * grain;
+
+    if (at >= s->see_end || more < 1)
+        return s->kv_end;
+    used.merges += first;
+    used.tiles += more;
+    used.sources += first + more;
+    used.partial_rows += (int64_t)(first + more) * rows;
+    if (!plan_fits(in, d->range.out, &used))
+        return s->kv_end;
+    d->used = used;
+    if (first)
+        d->merge = d->n_merges++;
+    return (int32_t)at;
+}
+
+/* Where the piece of a tile ends that begins at `begin`, all from there on costing
+ * `cost`. */
+PLAN_FN int32_t plan_piece_end(plan_deal *d, const fli_plan_strip *s,
+                               int32_t begin, uint64_t cost)
+{
+    const fli_plan_input *in = d->range.in;
+    const uint64_t load = d->range.out->turns[plan_next(d)].load;
+
+    if (begin > s->kv_begin && in->policy.flags & FLI_PLAN_INVARIANT)
+        return s->kv_end - begin > in->policy.chunk ? begin + in->policy.chunk
+                                                    : s->kv_end;
+    if (load >= d->range.share)
+        return s->kv_end;
+    const uint64_t room = d->range.share - load;
+
+    if (cost <= room || cost - room <= plan_slack(&d->range, s))
+        return s->kv_end;
+    const uint64_t fixed = plan_cost_fixed(in, s);
+
+    return plan_reserve(
+        d, s, plan_cut_at(d, s, begin, room > fixed ? room - fixed : 0));
+}
+
+PLAN_FN uint64_t plan_cost_piece(const plan_deal *d, const fli_plan_strip *s,
+                                 int32_t begin, int32_t end)
+{
+    return plan_cost_fixed(d->range.in, s)
+           + plan_cost_kv(d->range.in, s, begin, end);
+}
+
+/* A tile of a strip that is not grouped: whole, or in pieces where shares end. */
+PLAN_FN void plan_deal_tile(plan_deal *d, int32_t strip, int32_t block)
+{
+    const fli_plan_input *in = d->range.in;
+    const fli_plan_output *out = d->range.out;
+    const fli_plan_strip *s = &out->strips[strip];
+    const int32_t source = d->n_sources;
+    plan_piece piece = { strip, block, 0, s->kv_begin, -1, -1, 0 };
+
+    d->merge = -1;
+    do {
+        piece.begin = piece.end;
+        uint64_t cost = piece.begin == s->kv_begin
+                            ? s->cost
+                            : plan_cost_piece(d, s, piece.begin, s->kv_end);
+
+        piece.end = plan_piece_end(d, s, piece.begin, cost);
+        if (piece.end < s->kv_end)
+            cost = plan_cost_piece(d, s, piece.begin, piece.end);
+        if (d->merge >= 0) {
+            piece.merge = d->merge;
+            piece.n_merges = 1;
+            piece.partial = d->n_partial_rows;
+            d->n_partial_rows += (int32_t)plan_piece_rows(in, s);
+            out->sources[d->n_sources++] = piece.partial;
+            cost += plan_cost_partial(in, s);
+        }
+        plan_give(d, &piece, cost);
+    } while (piece.end < s->kv_end);
+    if (d->merge < 0)
+        return;
+    const int32_t heads = plan_class_of(in, s)->heads;
+
+    out->merges[d->merge] = PLAN_MAKE(
+        fli_merge_item, .row_begin = s->row_begin, .row_end = s->row_end,
+        .kv_head = block * heads, .n_kv_heads = heads, .source = source,
+        .n_sources = d->n_sources - source, .counter = d->merge);
+}
+
+/* The pieces of a grouped strip: their ends were settled before. */
+PLAN_FN void plan_deal_grouped(plan_deal *d, int32_t strip, int32_t block)
+{
+    const fli_plan_input *in = d->range.in;
+    const fli_plan_strip *s = &d->range.out->strips[strip];
+    const int32_t heads = plan_class_of(in, s)->heads;
+    const int32_t n_grouped = d->range.out->summary->n_grouped;
+    const int64_t grain = plan_grain(in, s);
+    plan_piece piece = {
+        strip,
+        block,
+        0,
+        s->kv_begin,
+        s->partial + block * s->n_pieces * (int32_t)plan_piece_rows(in, s),
+        heads == 1 ? block * n_grouped + s->member : s->member * heads,
+        s->n_requests * heads,
+    };
+
+    for (int32_t p = 0; p < s->n_pieces; p++) {
+        const int64_t at = s->kv_begin - s->kv_begin % grain
+                           + (int64_t)(p + 1) * s->piece_tokens;
+
+        piece.begin = piece.end;
+        piece.end = p + 1 < s->n_pieces ? (int32_t)at : s->kv_end;
+        plan_give(d, &piece,
+                  plan_cost_piece(d, s, piece.begin, piece.end)
+                      + plan_cost_partial(in, s));
+        piece.partial += (int32_t)plan_piece_rows(in, s);
+    }
+}
+
+/* --- grouped strips --------------------------------------------------------- */
+
+/* Settles in how many pieces a grouped strip is dealt: about a quarter of a share
+ * each, while there is capacity.  INVARIANT settled it already. */
+PLAN_FN int64_t plan_settle(plan_deal *d, fli_plan_strip *s)
+{
+    const fli_plan_input *in = d->range.in;
+    const int64_t grain = plan_grain(in, s);
+    const int64_t tokens = s->kv_end - s->kv_begin + s->kv_begin % grain;
+    const uint64_t part = PLAN_MAX(d->range.share / 4, (uint64_t)1);
+    const uint64_t parts = s->cost / part;
+    int64_t n =
+        PLAN_MIN(plan_ceil_div(tokens, grain), 4 * (int64_t)d->range.n_workers);
+
+    if (in->policy.flags & FLI_PLAN_INVARIANT)
+        return s->n_pieces;
+    if (parts < (uint64_t)n)
+        n = (int64_t)parts + 1;
+    for (; n > 1; n /= 2) {
+        const int64_t length =
+            plan_ceil_div(plan_ceil_div(tokens, n), grain) * grain;
+        const int64_t n_pieces = plan_ceil_div(tokens, length);
+        fli_plan_need used = d->used;
+
+        plan_need_pieces(in, s, n_pieces - 1, &used);
+        if (!plan_fits(in, d->range.out, &used))
+            continue;
+        d->used = used;
+        s->piece_tokens = (int32_t)PLAN_MIN(length, (int64_t)INT32_MAX);
+        return n_pieces;
+    }
+    return 1;
+}
+
+/* The grouped strips of a range: their pieces and partial rows.  Returns what
+ * the pieces cost more. */
+PLAN_FN uint64_t plan_settle_grouped(plan_deal *d)
+{
+    const fli_plan_input *in = d->range.in;
+    uint64_t more = 0;
+
+    for (int32_t i = 0; i < d->range.out->summary->n_strips; i++) {
+        fli_plan_strip *s = &d->range.out->strips[i];
+
+        if (!plan_is_grouped(s) || !plan_in_range(&d->range, s))
+            continue;
+        s->n_pieces = (int32_t)plan_settle(d, s);
+        s->partial = d->n_partial_rows;
+        d->n_partial_rows +=
+            s->n_pieces * plan_blocks(in, s) * (int32_t)plan_piece_rows(in, s);
+        more += (uint64_t)(s->n_pieces - 1) * plan_cost_fixed(in, s)
+                * (uint64_t)plan_blocks(in, s);
+    }
+    return more;
+}
+
+/* --- order ---------------------------------------------------------------- */
 
 /* Longest first in steps of an eighth of an octave; costs in one bucket are
  * equal to the order. */
@@ -29,420 +339,92 @@ PLAN_FN int32_t plan_bucket(uint64_t cost)
     return FLI_PLAN_BUCKETS - 1 - (octave * 8 + (int32_t)(eighth & 7));
 }
 
-/* --- dealing -------------------------------------------------------------- */
-
-typedef struct {
-    const fli_plan_input *in;
-    const fli_plan_output *out;
-    plan_need used;
-    int32_t first_worker, n_workers;
-    int32_t longest; /* the range is dealt longest first */
-    uint64_t share;
-    int32_t worker; /* order of the batch: the one being filled */
-    int64_t room;   /* and what is left of its share */
-    int32_t merge;  /* of the tile being cut, or -1 */
-} plan_deal;
-
-PLAN_FN int64_t plan_clamp(uint64_t cost)
+/* Lists the strips of the range in order[], longest first: a counting sort, ties
+ * in the order of the batch.  The buckets are empty.  Returns how many. */
+PLAN_FN int32_t plan_order(const plan_range *r)
 {
-    return (int64_t)PLAN_MIN(cost, (uint64_t)1 << 62);
-}
-
-/* By how much a worker may miss its share so that a tile stays whole: the snap, or
- * what a cut costs. */
-PLAN_FN uint64_t plan_slack(const plan_deal *d, const fli_plan_strip *s)
-{
-    const uint64_t snap = (uint64_t)d->in->policy.snap;
-    const uint64_t part =
-        d->share / 1024 * snap + d->share % 1024 * snap / 1024;
-
-    return PLAN_MAX(part, plan_cost_cut(d->in, s));
-}
-
-/* Restores the order of the heap (least load, then lowest worker, on top) after
- * the top one's load grew. */
-PLAN_FN void plan_sift(const plan_deal *d)
-{
-    int32_t *heap = d->out->heap;
-    const uint64_t *load = d->out->load;
-    const int32_t top = heap[0];
-    int32_t at = 0;
-
-    for (;;) {
-        int32_t child = 2 * at + 1;
-
-        if (child + 1 < d->n_workers
-            && (load[heap[child + 1]] < load[heap[child]]
-                || (load[heap[child + 1]] == load[heap[child]]
-                    && heap[child + 1] < heap[child])))
-            child++;
-        if (child >= d->n_workers || load[heap[child]] > load[top]
-            || (load[heap[child]] == load[top] && heap[child] > top))
-            break;
-        heap[at] = heap[child];
-        at = child;
-    }
-    heap[at] = top;
-}
-
-PLAN_FN int plan_last_worker(const plan_deal *d)
-{
-    return d->worker == d->first_worker + d->n_workers - 1;
-}
-
-PLAN_FN void plan_advance(plan_deal *d)
-{
-    d->worker++;
-    d->room += plan_clamp(d->share);
-}
-
-/* Position of the cut that leaves about `budget` worth of kv before it: a multiple
- * of the grain, the nearest or the next above. */
-PLAN_FN int64_t plan_cut_at(const plan_deal *d, const fli_plan_strip *s,
-                            int32_t begin, int64_t budget)
-{
-    const int64_t kv_tile = plan_class_of(d->in, s)->kv_tile;
-    const int64_t grain = plan_grain(d->in, s);
-    const int64_t step =
-        PLAN_MAX(plan_clamp(plan_cost_step(d->in, s)), (int64_t)1);
-    const int64_t most = INT32_MAX / kv_tile + 1;
-    const int64_t first = PLAN_MAX(begin, s->see_begin);
-    const int64_t n = budget > 0 ? budget / step : 0;
-    const int64_t at = first - first % kv_tile + PLAN_MIN(n, most) * kv_tile;
-
-    if (!d->longest)
-        return (at + grain / 2) / grain * grain;
-    const int64_t above =
-        (at / grain + (n == 0 || budget % step != 0 || at % grain != 0))
-        * grain;
-
-    return above > begin ? above : above + grain;
-}
-
-/* Takes capacity for a cut at `at` and all that must follow it: a merge if it is
- * the tile's first, a source and partial rows for each piece, an item.  INVARIANT:
- * behind the cut every piece is one chunk; where they are too many, the cut moves
- * up.  Returns where the cut falls, kv_end for none. */
-PLAN_FN int32_t plan_reserve(plan_deal *d, const fli_plan_strip *s, int64_t at)
-{
-    const fli_plan_input *in = d->in;
-    const int64_t rows = plan_piece_rows(in, s);
-    const int first = d->merge < 0;
-    int64_t more = 1;
-
-    if (in->policy.flags & FLI_PLAN_INVARIANT) {
-        const int64_t chunk = in->policy.chunk;
-        const int64_t end = plan_ceil_div(s->kv_end, chunk) * chunk;
-        int64_t most =
-            PLAN_MIN(in->max_sources - d->used.sources,
-                     (in->max_partial_rows - d->used.partial_rows) / rows)
-            - 1;
-
-        most =
-            PLAN_MIN(most, in->max_items - plan_n_workers(in) - d->used.tiles);
-        at = PLAN_MAX(at, end - most * chunk);
-        more = (end - at) / chunk;
-    }
-    if (at >= s->see_end || more < 1)
-        return s->kv_end;
-    plan_need used = d->used;
-
-    used.merges += first;
-    used.tiles += more;
-    used.sources += first + more;
-    used.partial_rows += (first + more) * rows;
-    if (!plan_fits(in, d->out, &used))
-        return s->kv_end;
-    d->used = used;
-    if (first) {
-        d->merge = d->out->summary->n_merges++;
-        d->out->merges[d->merge] = PLAN_MAKE(
-            fli_merge_item, .row_begin = s->row_begin, .row_end = s->row_end,
-            .source = d->out->summary->n_sources, .counter = d->merge);
-    }
-    return (int32_t)at;
-}
-
-/* Chooses d->worker for the piece of a tile that begins at `begin` and returns
- * where it ends; fixed_end > 0 if that is settled.  In the order of the batch. */
-PLAN_FN int32_t plan_next_in_order(plan_deal *d, const fli_plan_strip *s,
-                                   int32_t begin, int32_t fixed_end)
-{
-    const int32_t end = fixed_end ? fixed_end : s->kv_end;
-    const uint64_t fixed = begin == s->kv_begin ? plan_cost_fixed(d->in, s) : 0;
-    const int64_t cost =
-        begin == s->kv_begin && end == s->kv_end
-            ? plan_clamp(s->cost)
-            : plan_clamp(fixed + plan_cost_kv(d->in, s, begin, end));
-    const int64_t slack = plan_clamp(plan_slack(d, s));
-
-    for (; !plan_last_worker(d); plan_advance(d)) {
-        const int64_t over = cost - d->room;
-
-        if (over <= 0)
-            break;
-        if (!fixed_end && over > slack && d->room > slack) {
-            const int64_t at =
-                plan_cut_at(d, s, begin,
-                            d->room - (int64_t)fixed
-                                + plan_clamp(plan_cost_step(d->in, s) / 2));
-
-            if (at > begin && at < s->see_end)
-                return plan_reserve(d, s, at);
-            if (at >= s->see_end)
-                break;
-        } else if (d->room >= over) {
-            break;
-        }
-    }
-    return end;
-}
-
-/* The same, longest first. */
-PLAN_FN int32_t plan_next_longest(plan_deal *d, const fli_plan_strip *s,
-                                  int32_t begin, int32_t fixed_end)
-{
-    const int32_t end = fixed_end ? fixed_end : s->kv_end;
-    const uint64_t fixed = plan_cost_fixed(d->in, s);
-
-    d->worker = d->out->heap[0];
-    const uint64_t load = d->out->load[d->worker];
-
-    if (fixed_end || load >= d->share)
-        return end;
-    const uint64_t cost = begin == s->kv_begin
-                              ? s->cost
-                              : fixed + plan_cost_kv(d->in, s, begin, end);
-
-    if (cost <= d->share - load + plan_slack(d, s))
-        return end;
-    return plan_reserve(
-        d, s,
-        plan_cut_at(d, s, begin,
-                    plan_clamp(d->share - load) - plan_clamp(fixed)));
-}
-
-/* Appends a piece of kv to the worker's list. */
-PLAN_FN void plan_emit(plan_deal *d, const fli_plan_strip *s, int32_t block,
-                       int32_t begin, int32_t end, fli_work_item *piece)
-{
-    const fli_plan_output *out = d->out;
-    const fli_tile_class *c = plan_class_of(d->in, s);
-    const int32_t w = d->worker;
-    const int first = begin == s->kv_begin;
-    const uint64_t kv = first && end == s->kv_end
-                            ? s->cost - plan_cost_fixed(d->in, s)
-                            : plan_cost_kv(d->in, s, begin, end);
-    const uint64_t fixed = plan_cost_fixed(d->in, s);
-    int32_t at = w;
-
-    if (out->items[w].tile_class >= 0) {
-        at = out->summary->n_items++;
-        out->items[out->tail[w]].next = at;
-    }
-    out->tail[w] = at;
-    piece->segment = s->segment;
-    piece->segment_begin = s->segment_begin;
-    if (!first)
-        piece->segment =
-            plan_find_segment(d->in, s->request, begin, &piece->segment_begin);
-    piece->tile_class = s->tile_class;
-    piece->next = -1;
-    piece->request = s->request;
-    piece->n_requests = s->n_requests;
-    piece->row_begin = s->row_begin;
-    piece->row_end = s->row_end;
-    piece->kv_head = block * c->heads;
-    piece->n_kv_heads = c->heads;
-    piece->kv_begin = begin;
-    piece->kv_end = end;
-    piece->reserved = 0;
-    out->items[at] = *piece;
-    out->summary->n_pieces++;
-    out->load[w] += fixed + kv
-                    + (piece->partial >= 0
-                           ? (uint64_t)plan_piece_rows(d->in, s) * c->cost_merge
-                           : 0);
-    if (d->longest)
-        plan_sift(d);
-    else
-        d->room -= plan_clamp(kv + (first ? fixed : 0));
-}
-
-PLAN_FN int32_t plan_next(plan_deal *d, const fli_plan_strip *s, int32_t begin,
-                          int32_t fixed_end)
-{
-    return d->longest ? plan_next_longest(d, s, begin, fixed_end)
-                      : plan_next_in_order(d, s, begin, fixed_end);
-}
-
-/* A tile of a strip that is not grouped: whole, or in pieces where shares end. */
-PLAN_FN void plan_deal_tile(plan_deal *d, const fli_plan_strip *s,
-                            int32_t block)
-{
-    const int invariant = d->in->policy.flags & FLI_PLAN_INVARIANT;
-    fli_plan_summary *sum = d->out->summary;
-    int32_t begin = s->kv_begin, end;
-
-    d->merge = -1;
-    do {
-        int32_t fixed_end = 0;
-
-        if (invariant && begin > s->kv_begin)
-            fixed_end = s->kv_end - begin > d->in->policy.chunk
-                            ? begin + d->in->policy.chunk
-                            : s->kv_end;
-        end = plan_next(d, s, begin, fixed_end);
-        fli_work_item piece = { .partial = -1, .merge = -1 };
-
-        if (d->merge >= 0) {
-            piece.merge = d->merge;
-            piece.n_merges = 1;
-            piece.partial = sum->n_partial_rows;
-            sum->n_partial_rows += (int32_t)plan_piece_rows(d->in, s);
-            d->out->sources[sum->n_sources++] = piece.partial;
-            d->out->merges[d->merge].n_sources++;
-        }
-        plan_emit(d, s, block, begin, end, &piece);
-        begin = end;
-    } while (end < s->kv_end);
-    if (d->merge >= 0) {
-        d->out->merges[d->merge].kv_head =
-            block * plan_class_of(d->in, s)->heads;
-        d->out->merges[d->merge].n_kv_heads = plan_class_of(d->in, s)->heads;
-    }
-}
-
-/* The pieces of a grouped strip: their ends were settled before. */
-PLAN_FN void plan_deal_grouped(plan_deal *d, const fli_plan_strip *s,
-                               int32_t block)
-{
-    const int32_t heads = plan_class_of(d->in, s)->heads;
-    const int32_t n_grouped = d->out->summary->n_grouped;
-    int32_t begin = s->kv_begin;
-
-    for (int32_t p = 0; p < s->n_pieces; p++) {
-        const int32_t grain = plan_grain(d->in, s);
-        const int64_t at = s->kv_begin - s->kv_begin % grain
-                           + (int64_t)(p + 1) * s->piece_tokens;
-        const int32_t end = p + 1 < s->n_pieces ? (int32_t)at : s->kv_end;
-        fli_work_item piece = {
-            .partial = s->partial
-                       + (block * s->n_pieces + p)
-                             * (int32_t)plan_piece_rows(d->in, s),
-            .merge =
-                heads == 1 ? block * n_grouped + s->member : s->member * heads,
-            .n_merges = s->n_requests * heads,
-        };
-
-        plan_next(d, s, begin, end);
-        plan_emit(d, s, block, begin, end, &piece);
-        begin = end;
-    }
-}
-
-PLAN_FN int plan_in_range(const plan_deal *d, const fli_plan_strip *s)
-{
-    return plan_class_of(d->in, s)->first_worker == d->first_worker;
-}
-
-/* Lists the strips of the range in order[], in the order of the batch or longest
- * first (a counting sort, ties in the order of the batch); returns how many. */
-PLAN_FN int32_t plan_order(const plan_deal *d)
-{
-    const fli_plan_output *out = d->out;
+    const fli_plan_output *out = r->out;
+    const int32_t n_strips = out->summary->n_strips;
     int32_t *buckets = out->buckets;
-    int32_t n = 0, sum = 0;
+    int32_t n = 0;
 
-    for (int32_t b = 0; b < FLI_PLAN_BUCKETS && d->longest; b++)
-        buckets[b] = 0;
-    for (int32_t i = 0; i < out->summary->n_strips; i++) {
-        if (!plan_in_range(d, &out->strips[i]))
-            continue;
-        if (d->longest)
-            buckets[plan_bucket(out->strips[i].cost)]++;
-        else
-            out->order[n] = i;
-        n++;
-    }
-    for (int32_t b = 0; b < FLI_PLAN_BUCKETS && d->longest; b++) {
+    PLAN_ROLLED
+    for (int32_t i = 0; i < n_strips; i++)
+        if (plan_in_range(r, &out->strips[i]))
+            buckets[out->strips[i].bucket]++;
+    for (int32_t b = 0; b < FLI_PLAN_BUCKETS; b++) {
         const int32_t count = buckets[b];
 
-        buckets[b] = sum;
-        sum += count;
+        buckets[b] = n;
+        n += count;
     }
-    for (int32_t i = 0; i < out->summary->n_strips && d->longest; i++)
-        if (plan_in_range(d, &out->strips[i]))
-            out->order[buckets[plan_bucket(out->strips[i].cost)]++] = i;
+    PLAN_ROLLED
+    for (int32_t i = 0; i < n_strips; i++)
+        if (plan_in_range(r, &out->strips[i]))
+            out->order[buckets[out->strips[i].bucket]++] = i;
     return n;
 }
 
-/* Settles in how many pieces a grouped strip is dealt: about a quarter of a share
- * each,
- * while there is capacity.  INVARIANT settled it already. */
-PLAN_FN int64_t plan_settle(plan_deal *d, fli_plan_strip *s)
+/* How far the strips from order[from] on are dealt together. */
+PLAN_FN int32_t plan_alike(const plan_range *r, int32_t from, int32_t n)
 {
-    const int64_t grain = plan_grain(d->in, s);
-    const int64_t tokens = s->kv_end - s->kv_begin + s->kv_begin % grain;
-    const uint64_t part = PLAN_MAX(d->share / 4, (uint64_t)1);
-    int64_t n = plan_clamp(s->cost / part) + 1;
+    const int32_t *order = r->out->order;
+    const fli_plan_strip *s = &r->out->strips[order[from]];
+    int32_t to = from + 1;
 
-    if (d->in->policy.flags & FLI_PLAN_INVARIANT)
-        return s->n_pieces;
-    n = PLAN_MIN(n, plan_ceil_div(tokens, grain));
-    n = PLAN_MIN(n, 4 * (int64_t)d->n_workers);
-    for (; n > 1; n /= 2) {
-        const int64_t length =
-            plan_ceil_div(plan_ceil_div(tokens, n), grain) * grain;
-        const int64_t n_pieces = plan_ceil_div(tokens, length);
-        plan_need used = d->used;
+    for (; to < n; to++) {
+        const fli_plan_strip *t = &r->out->strips[order[to]];
 
-        plan_need_pieces(d->in, s, n_pieces - 1, &used);
-        if (!plan_fits(d->in, d->out, &used))
-            continue;
-        d->used = used;
-        s->piece_tokens = (int32_t)PLAN_MIN(length, (int64_t)INT32_MAX);
-        return n_pieces;
+        if (t->request != s->request || t->tile_class != s->tile_class
+            || t->bucket != s->bucket)
+            break;
     }
-    return 1;
+    return to;
 }
 
-/* The grouped strips of a range: their pieces and partial rows.  Returns what
- * the pieces cost more. */
-PLAN_FN uint64_t plan_settle_grouped(plan_deal *d)
+/* Blocks of heads that a range walks together: as many as have their K and V of
+ * the batch's tokens in the L2. */
+PLAN_FN int32_t plan_blocks_together(const plan_range *r, int32_t blocks)
 {
-    fli_plan_summary *sum = d->out->summary;
-    uint64_t more = 0;
-
-    for (int32_t i = 0; i < sum->n_strips; i++) {
-        fli_plan_strip *s = &d->out->strips[i];
-
-        if (s->member < 0 || !plan_in_range(d, s))
-            continue;
-        s->n_pieces = (int32_t)plan_settle(d, s);
-        s->partial = sum->n_partial_rows;
-        sum->n_partial_rows += s->n_pieces * plan_blocks(d->in, s)
-                               * (int32_t)plan_piece_rows(d->in, s);
-        more += (uint64_t)(s->n_pieces - 1) * plan_cost_fixed(d->in, s)
-                * (uint64_t)plan_blocks(d->in, s);
-    }
-    return more;
-}
-
-/* Heads whose K and V of the batch's tokens fit the L2, as blocks of `heads`:
- * those of a group are walked together. */
-PLAN_FN int32_t plan_blocks_together(const fli_plan_input *in, uint64_t tokens,
-                                     int32_t heads)
-{
-    const int32_t blocks = in->n_kv_heads / heads;
+    const fli_plan_input *in = r->in;
+    uint64_t tokens = 0;
 
     if (in->policy.l2_bytes <= 0 || in->policy.token_bytes <= 0)
         return blocks;
-    const uint64_t bytes = PLAN_MAX(tokens, (uint64_t)1)
-                           * (uint64_t)in->policy.token_bytes * (uint64_t)heads;
-    const uint64_t n = (uint64_t)in->policy.l2_bytes / bytes;
+    for (int32_t i = 0; i < in->n_requests; i++)
+        tokens += (uint64_t)in->kv_len[i];
+    const uint64_t bytes = tokens * (uint64_t)in->policy.token_bytes;
+    int32_t n = 1;
 
-    return (int32_t)PLAN_MIN(PLAN_MAX(n, (uint64_t)1), (uint64_t)blocks);
+    while (n < blocks
+           && (uint64_t)(n + 1) * bytes <= (uint64_t)in->policy.l2_bytes)
+        n++;
+    return n;
+}
+
+/* --- the range ------------------------------------------------------------ */
+
+/* The range's share, with its grouped strips settled; returns its most blocks of
+ * heads. */
+PLAN_FN int32_t plan_measure(plan_deal *d, int32_t n)
+{
+    const fli_plan_input *in = d->range.in;
+    const fli_plan_output *out = d->range.out;
+    uint64_t total = 0, cut = 0;
+    int32_t blocks = 0;
+
+    for (int32_t k = 0; k < n; k++) {
+        const fli_plan_strip *s = &out->strips[out->order[k]];
+        const uint64_t its_cut = plan_cost_cut(in, s);
+
+        total += s->cost * (uint64_t)plan_blocks(in, s);
+        cut = PLAN_MAX(cut, its_cut);
+        blocks = PLAN_MAX(blocks, plan_blocks(in, s));
+    }
+    d->range.share = total / (uint64_t)d->range.n_workers + 1 + cut;
+    if (PLAN_GROUPS && out->summary->n_grouped > 0)
+        d->range.share += plan_settle_grouped(d) / (uint64_t)d->range.n_workers;
+    return blocks;
 }
 
 /* Deals the tiles of strips order[from, to), all of one request and class:
@@ -450,74 +432,95 @@ PLAN_FN int32_t plan_blocks_together(const fli_plan_input *in, uint64_t tokens,
 PLAN_FN void plan_deal_blocks(plan_deal *d, int32_t from, int32_t to,
                               int32_t block, int32_t last_block)
 {
+    const fli_plan_output *out = d->range.out;
+
     for (; block < last_block; block++)
         for (int32_t k = from; k < to; k++) {
-            const fli_plan_strip *s = &d->out->strips[d->out->order[k]];
+            const int32_t strip = out->order[k];
 
-            if (s->member >= 0)
-                plan_deal_grouped(d, s, block);
+            if (plan_is_grouped(&out->strips[strip]))
+                plan_deal_grouped(d, strip, block);
             else
-                plan_deal_tile(d, s, block);
+                plan_deal_tile(d, strip, block);
         }
 }
 
-/* How far the strips from order[from] on are dealt together. */
-PLAN_FN int32_t plan_alike(const plan_deal *d, int32_t from, int32_t n)
+PLAN_FN void plan_deal_tiles(plan_deal *d)
 {
-    const int32_t *order = d->out->order;
-    const fli_plan_strip *s = &d->out->strips[order[from]];
-    int32_t to = from + 1;
+    const fli_plan_output *out = d->range.out;
+    const int32_t n = plan_order(&d->range);
+    const int32_t blocks = plan_measure(d, n);
+    const int32_t together = plan_blocks_together(&d->range, blocks);
 
-    for (; to < n; to++) {
-        const fli_plan_strip *t = &d->out->strips[order[to]];
-
-        if (t->request != s->request || t->tile_class != s->tile_class
-            || (d->longest && plan_bucket(t->cost) != plan_bucket(s->cost)))
-            break;
-    }
-    return to;
-}
-
-/* Lane 0: everything for one range of workers. */
-PLAN_FN void plan_deal_range(plan_deal *d)
-{
-    const fli_plan_input *in = d->in;
-    const fli_plan_output *out = d->out;
-    const int32_t n = plan_order(d);
-    uint64_t total = 0, cut = 0, tokens = 0;
-    int32_t blocks = 0, together = 0;
-
-    if (n == 0)
-        return;
-    for (int32_t i = 0; i < in->n_requests && d->longest; i++)
-        tokens += (uint64_t)in->kv_len[i];
-    for (int32_t k = 0; k < n; k++) {
-        const fli_plan_strip *s = &out->strips[out->order[k]];
-
-        total += s->cost * (uint64_t)plan_blocks(in, s);
-        cut = PLAN_MAX(cut, plan_cost_cut(in, s));
-        blocks = PLAN_MAX(blocks, plan_blocks(in, s));
-        together = PLAN_MAX(
-            together,
-            plan_blocks_together(in, tokens, plan_class_of(in, s)->heads));
-    }
-    d->share = total / (uint64_t)d->n_workers + 1 + (d->longest ? cut : 0);
-    if (out->summary->n_grouped > 0)
-        d->share += plan_settle_grouped(d) / (uint64_t)d->n_workers;
-    d->worker = d->first_worker;
-    d->room = plan_clamp(d->share);
-    for (int32_t w = 0; w < d->n_workers; w++)
-        out->heap[w] = d->first_worker + w;
-    if (!d->longest)
-        together = blocks;
     for (int32_t b = 0; b < blocks; b += together)
         for (int32_t from = 0, to; from < n; from = to) {
             const fli_plan_strip *s = &out->strips[out->order[from]];
+            const int32_t last = plan_blocks(d->range.in, s);
 
-            to = plan_alike(d, from, n);
-            plan_deal_blocks(d, from, to, b,
-                             PLAN_MIN(b + together, plan_blocks(in, s)));
+            to = plan_alike(&d->range, from, n);
+            plan_deal_blocks(d, from, to, b, PLAN_MIN(b + together, last));
         }
+}
+
+/* Lane 0: the range, counted in the summary. */
+PLAN_FN void plan_deal_longest(const plan_range *range)
+{
+    const fli_plan_output *out = range->out;
+    fli_plan_summary *sum = out->summary;
+    plan_deal d = { .range = *range,
+                    .used = *out->used,
+                    .n_pieces = sum->n_pieces,
+                    .n_items = sum->n_items,
+                    .n_merges = sum->n_merges,
+                    .n_sources = sum->n_sources,
+                    .n_partial_rows = sum->n_partial_rows,
+                    .merge = -1 };
+
+    plan_deal_tiles(&d);
+    *out->used = d.used;
+    sum->n_pieces = d.n_pieces;
+    sum->n_items = d.n_items;
+    sum->n_merges = d.n_merges;
+    sum->n_sources = d.n_sources;
+    sum->n_partial_rows = d.n_partial_rows;
+}
+
+/* An item as it was dealt, written out. */
+PLAN_FN void plan_write_item(const plan_range *r, fli_work_item *item)
+{
+    const plan_place place = { item->next, item->partial, item->merge,
+                               item->n_merges };
+
+    if (item->tile_class >= 0)
+        plan_put_item(r->in, &r->out->strips[item->request], item->kv_head,
+                      item->kv_begin, item->kv_end, &place, item);
+}
+
+/* Every lane: deals a range, longest first. */
+PLAN_FN void plan_deal_heap(const plan_range *range, int32_t lane,
+                            int32_t lanes)
+{
+    const fli_plan_output *out = range->out;
+    const int32_t n = range->n_workers, from = out->summary->n_items;
+
+    for (int32_t i = lane; i < out->summary->n_strips; i += lanes)
+        out->strips[i].bucket = plan_bucket(out->strips[i].cost);
+    for (int32_t i = lane; i < FLI_PLAN_BUCKETS; i += lanes)
+        out->buckets[i] = 0;
+    for (int32_t i = lane; i < n + FLI_PLAN_FAN - 1; i += lanes)
+        out->turns[i] =
+            PLAN_MAKE(fli_plan_turn, .load = i < n ? 0 : ~(uint64_t)0,
+                      .worker = range->first_worker + i, .tail = -1);
+    PLAN_BARRIER();
+    if (lane == 0)
+        plan_deal_longest(range);
+    PLAN_BARRIER();
+    for (int32_t i = lane; i < n; i += lanes) {
+        out->load[out->turns[i].worker] = out->turns[i].load;
+        plan_write_item(range, &out->items[range->first_worker + i]);
+    }
+    for (int32_t i = from + lane; i < out->summary->n_items; i += lanes)
+        plan_write_item(range, &out->items[i]);
 }
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner's strips: which requests read a shared segment as a group, and into
- * which tiles of rows the others fall. */
+ * which tiles of rows the others fall.  Groups are found by lane 0 and where there
+ * are segments; all else is done by every lane. */
 #ifndef FLI_ABI_PLAN_STRIPS_H
 #define FLI_ABI_PLAN_STRIPS_H
 
-#include "abi/plan_cost.h"
+#include "abi/plan_scan.h"
 
 /* --- groups --------------------------------------------------------------- */
 
@@ -58,10 +59,17 @@ PLAN_FN int32_t plan_link(const fli_plan_input *in, int32_t i, int32_t *end)
 /* Groups need a class of blocks of heads in common. */
 PLAN_FN int plan_may_group(const fli_plan_input *in)
 {
+    if (!PLAN_GROUPS || !in->segment_indptr)
+        return 0;
     for (int32_t c = 1; c < in->n_classes; c++)
         if (in->tile_class[c].heads != in->tile_class[0].heads)
             return 0;
-    return in->segment_indptr != 0;
+    return 1;
+}
+
+PLAN_FN int plan_is_grouped(const fli_plan_strip *s)
+{
+    return PLAN_GROUPS && s->member >= 0;
 }
 
 /* Tokens before segment `level` of a request. */
@@ -80,7 +88,7 @@ PLAN_FN int32_t plan_find_segment(const fli_plan_input *in, int32_t request,
                                   int32_t position, int32_t *begin)
 {
     *begin = 0;
-    if (!in->segment_indptr)
+    if (!PLAN_GROUPS || !in->segment_indptr)
         return request;
     const int32_t last = in->segment_indptr[request + 1] - 1;
     int32_t s = in->segment_indptr[request];
@@ -90,16 +98,11 @@ PLAN_FN int32_t plan_find_segment(const fli_plan_input *in, int32_t request,
     return s;
 }
 
-/* Capacity that uncut work takes, counted before it is promised. */
-typedef struct {
-    int64_t strips, tiles, merges, sources, partial_rows;
-} plan_need;
-
 PLAN_FN int plan_fits(const fli_plan_input *in, const fli_plan_output *out,
-                      const plan_need *n)
+                      const fli_plan_need *n)
 {
     return n->strips <= out->max_strips
-           && n->tiles + plan_n_workers(in) <= in->max_items
+           && n->tiles + in->n_workers <= in->max_items
            && n->merges <= in->max_merges && n->sources <= in->max_sources
            && n->partial_rows <= in->max_partial_rows;
 }
@@ -138,7 +141,7 @@ PLAN_FN void plan_group_strip(const fli_plan_input *in, fli_plan_strip *s,
 /* Adds to *n what a strip takes that is dealt in n_pieces fixed pieces and merged
  * with others. */
 PLAN_FN void plan_need_pieces(const fli_plan_input *in, const fli_plan_strip *s,
-                              int64_t n_pieces, plan_need *n)
+                              int64_t n_pieces, fli_plan_need *n)
 {
     const int64_t blocks = plan_blocks(in, s);
 
@@ -164,29 +167,28 @@ PLAN_FN void plan_own_strip(const fli_plan_input *in, fli_plan_strip *s,
     s->segment = plan_find_segment(in, request, begin, &s->segment_begin);
     if (in->policy.flags & FLI_PLAN_INVARIANT) {
         s->piece_tokens = in->policy.chunk;
-        s->n_pieces =
-            (int32_t)plan_ceil_div((int64_t)s->kv_end - begin, s->piece_tokens);
+        s->n_pieces = plan_parts(s->kv_end - begin, s->piece_tokens);
     }
 }
 
 /* Adds to *n what a request takes that is neither grouped nor cut. */
 PLAN_FN void plan_need_private(const fli_plan_input *in, int32_t request,
-                               plan_need *n)
+                               fli_plan_need *n)
 {
     const int64_t rows = plan_rows(in, request);
     const fli_tile_class *c = &in->tile_class[plan_class(in, rows)];
-    const int64_t tiles = plan_ceil_div(rows, c->rows);
+    const int64_t strips = plan_parts((int32_t)rows, c->rows);
 
-    n->strips += tiles;
-    n->tiles += tiles * (in->n_kv_heads / c->heads);
+    n->strips += strips;
+    n->tiles += strips * plan_blocks_of(in, c);
 }
 
 /* Strips of requests [first, stop), which share at least their first segment,
  * from strip n->strips on; returns 0 if they do not fit, with the private work of
  * the requests behind them. */
 PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
-                           int32_t first, int32_t stop, const plan_need *behind,
-                           plan_need *n)
+                           int32_t first, int32_t stop,
+                           const fli_plan_need *behind, fli_plan_need *n)
 {
     int32_t open[FLI_PLAN_LEVELS], open_end[FLI_PLAN_LEVELS];
 
@@ -198,7 +200,8 @@ PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
         const int32_t right = i + 1 < stop ? plan_link(in, i, &end_right) : 0;
         const int32_t depth = PLAN_MAX(left, right);
 
-        out->request_strip[i] = (int32_t)n->strips;
+        out->request_sums[i] =
+            PLAN_MAKE(fli_plan_sum, { (uint64_t)n->strips, 1 }); /* grouped */
         for (int32_t l = 0; l <= depth; l++) {
             if (l < depth && open_end[l] > i)
                 continue;
@@ -223,27 +226,30 @@ PLAN_FN int plan_group_run(const fli_plan_input *in, const fli_plan_output *out,
         }
         n->merges += in->n_kv_heads;
     }
-    plan_need all = *n;
+    fli_plan_need all = *n;
 
     all.strips += behind->strips;
     all.tiles += behind->tiles;
     return plan_fits(in, out, &all);
 }
 
-/* Lane 0: strips of grouped requests, and how many every other one has. */
-PLAN_FN void plan_count_strips(const fli_plan_input *in,
-                               const fli_plan_output *out, plan_need *n)
+/* Lane 0: strips of grouped requests, and where those of every other one
+ * begin: request_sums are made here, with a 1 beside the strips of a grouped
+ * one. */
+PLAN_FN void plan_count_grouped(const fli_plan_input *in,
+                                const fli_plan_output *out)
 {
-    const int may_group = plan_may_group(in);
-    plan_need behind = { 0 }; /* the requests not yet counted, private */
+    fli_plan_summary *sum = out->summary;
+    fli_plan_need behind = { 0 }; /* the requests not yet counted, private */
+    fli_plan_need n = { 0 };
     int32_t unused, stop;
 
     for (int32_t i = 0; i < in->n_requests; i++)
         plan_need_private(in, i, &behind);
     for (int32_t i = 0; i < in->n_requests; i = stop) {
-        plan_need run = { 0 }, grouped = *n;
+        fli_plan_need run = { 0 }, grouped = n;
 
-        for (stop = i + 1; may_group && plan_link(in, stop - 1, &unused);)
+        for (stop = i + 1; plan_link(in, stop - 1, &unused);)
             stop++;
         for (int32_t k = i; k < stop; k++)
             plan_need_private(in, k, &run);
@@ -251,42 +257,113 @@ PLAN_FN void plan_count_strips(const fli_plan_input *in,
         behind.tiles -= run.tiles;
         if (stop > i + 1
             && plan_group_run(in, out, i, stop, &behind, &grouped)) {
-            out->summary->n_grouped += stop - i;
-            *n = grouped;
+            for (int64_t k = n.strips; k < grouped.strips; k++)
+                sum->classes |= 1u << out->strips[k].tile_class;
+            sum->n_grouped += stop - i;
+            n = grouped;
             continue;
         }
         for (int32_t k = i; k < stop; k++) {
-            out->request_strip[k] = (int32_t)n->strips;
-            plan_need_private(in, k, n);
-            if (n->strips > out->max_strips)
-                break; /* plan_fits will say so */
-            if (n->strips > out->request_strip[k])
-                out->strips[n->strips - 1].member = -1;
+            out->request_sums[k] =
+                PLAN_MAKE(fli_plan_sum, { (uint64_t)n.strips });
+            if (plan_rows(in, k) > 0)
+                sum->classes |= 1u << plan_class(in, plan_rows(in, k));
+            plan_need_private(in, k, &n);
         }
     }
-    out->request_strip[in->n_requests] = (int32_t)n->strips;
-    out->summary->n_strips = (int32_t)n->strips;
-    out->summary->overflow = !plan_fits(in, out, n);
+    out->request_sums[in->n_requests] =
+        PLAN_MAKE(fli_plan_sum, { (uint64_t)n.strips });
+    *out->used = n;
+}
+
+/* Every lane: how many strips and tiles each request has, and whether each class
+ * has any. */
+PLAN_FN void plan_count_private(const fli_plan_input *in,
+                                const fli_plan_output *out, int32_t lane,
+                                int32_t lanes)
+{
+    const int32_t n = in->n_requests;
+
+    for (int32_t i = lane; i < n; i += lanes) {
+        const int32_t rows = (int32_t)plan_rows(in, i);
+        const int32_t c = plan_class(in, rows);
+        const uint64_t strips =
+            (uint64_t)plan_parts(rows, in->tile_class[c].rows);
+        const uint64_t blocks =
+            (uint64_t)plan_blocks_of(in, &in->tile_class[c]);
+        const uint64_t its = (uint64_t)(rows > 0) << c % 2 * 32;
+
+        out->request_sums[i] =
+            PLAN_MAKE(fli_plan_sum, { strips, strips * blocks, c < 2 ? its : 0,
+                                      c < 2 ? 0 : its });
+    }
+    PLAN_BARRIER();
+    plan_scan(out->request_sums, n, out->lane_sums, lane, lanes);
+    if (lane != 0)
+        return;
+    const fli_plan_sum *all = &out->request_sums[n];
+
+    for (int32_t c = 0; c < in->n_classes; c++)
+        if ((uint32_t)(all->n[PLAN_CLASSES + c / 2] >> c % 2 * 32))
+            out->summary->classes |= 1u << c;
+    *out->used =
+        PLAN_MAKE(fli_plan_need, .strips = (int64_t)all->n[PLAN_STRIPS],
+                  .tiles = (int64_t)all->n[PLAN_TILES]);
+}
+
+/* Every lane: how many strips each request has, and whether uncut work fits. */
+PLAN_FN void plan_count_strips(const fli_plan_input *in,
+                               const fli_plan_output *out, int32_t lane,
+                               int32_t lanes)
+{
+    if (!plan_may_group(in))
+        plan_count_private(in, out, lane, lanes);
+    else if (lane == 0)
+        plan_count_grouped(in, out);
+    if (lane == 0) {
+        out->summary->n_strips = (int32_t)out->used->strips;
+        out->summary->overflow = !plan_fits(in, out, out->used);
+    }
 }
 
 /* Which kv the expected mask leaves a strip of one request. */
 PLAN_FN void plan_see(const fli_plan_input *in, fli_plan_strip *s)
 {
-    const int32_t first = s->row_begin / in->group
-                          - in->q_indptr[s->request]; /* rows of the request */
-    const int32_t last =
-        (s->row_end - 1) / in->group - in->q_indptr[s->request];
-    const int64_t kv_len = in->kv_len[s->request];
+    const int32_t row = in->q_indptr[s->request];
     const int64_t offset =
-        kv_len - in->q_indptr[s->request + 1] + in->q_indptr[s->request];
+        (int64_t)in->kv_len[s->request] - in->q_indptr[s->request + 1] + row;
     int64_t begin = s->kv_begin, end = s->kv_end;
 
-    if (in->causal)
+    if (in->causal) {
+        const int32_t last = (s->row_end - 1) / in->group - row;
+
         end = PLAN_MIN(end, offset + last + 1);
-    if (in->window > 0)
+    }
+    if (in->window > 0) {
+        const int32_t first = s->row_begin / in->group - row;
+
         begin = PLAN_MAX(begin, offset + first - in->window + 1);
+    }
     s->see_end = (int32_t)PLAN_MAX(end, (int64_t)s->kv_begin);
     s->see_begin = (int32_t)PLAN_MIN(begin, (int64_t)s->see_end);
+}
+
+/* Makes *s strip number `index` of a request that is not grouped. */
+PLAN_FN void plan_private_strip(const fli_plan_input *in, int32_t request,
+                                int32_t index, fli_plan_strip *s)
+{
+    const int32_t c = plan_class(in, plan_rows(in, request));
+    const int32_t rows = in->tile_class[c].rows;
+    const int32_t begin = in->q_indptr[request] * in->group + index * rows;
+    const int32_t left = in->q_indptr[request + 1] * in->group - begin;
+    int32_t segment_begin;
+    const int32_t segment = plan_find_segment(in, request, 0, &segment_begin);
+
+    *s = PLAN_MAKE(fli_plan_strip, .request = request, .n_requests = 1,
+                   .row_begin = begin, .row_end = begin + PLAN_MIN(rows, left),
+                   .kv_end = in->kv_len[request], .tile_class = c,
+                   .segment = segment, .segment_begin = segment_begin,
+                   .parent = -1, .member = -1);
 }
 
 /* Every lane: strips of requests that are not grouped, costs of all. */
@@ -294,37 +371,48 @@ PLAN_FN void plan_build_strips(const fli_plan_input *in,
                                const fli_plan_output *out, int32_t lane,
                                int32_t lanes)
 {
-    for (int32_t i = lane; i < in->n_requests; i += lanes) {
-        const int32_t first = out->request_strip[i];
-        const int32_t last = out->request_strip[i + 1];
+    const int has_groups = PLAN_GROUPS && out->summary->n_grouped > 0;
+    const int32_t n = out->summary->n_strips;
+    int32_t request = 0;
 
-        if (first == last)
-            continue;
-        const int grouped = out->strips[last - 1].member >= 0;
-        const int32_t tile_class = plan_class(in, plan_rows(in, i));
-        const int64_t begin = (int64_t)in->q_indptr[i] * in->group;
-        const int64_t end = (int64_t)in->q_indptr[i + 1] * in->group;
-        const int64_t rows = in->tile_class[tile_class].rows;
+    for (int32_t k = lane; k < n; k += lanes) {
+        fli_plan_strip *s = &out->strips[k];
 
-        for (int32_t k = first; k < last; k++) {
-            fli_plan_strip *s = &out->strips[k];
+        request = plan_find(out->request_sums, PLAN_STRIPS, request,
+                            in->n_requests, (uint64_t)k);
+        const fli_plan_sum *figures = &out->request_sums[request];
 
-            if (!grouped) {
-                const int64_t row = begin + (k - first) * rows;
-
-                *s =
-                    PLAN_MAKE(fli_plan_strip, .request = i, .n_requests = 1,
-                              .row_begin = (int32_t)row,
-                              .row_end = (int32_t)PLAN_MIN(row + rows, end),
-                              .kv_end = in->kv_len[i], .tile_class = tile_class,
-                              .parent = -1, .member = -1);
-                s->segment = plan_find_segment(in, i, 0, &s->segment_begin);
-            }
-            if (s->n_requests == 1)
-                plan_see(in, s);
-            s->cost = plan_cost(in, s);
-        }
+        if (!has_groups || figures->n[1] == 0)
+            plan_private_strip(in, request,
+                               k - (int32_t)figures->n[PLAN_STRIPS], s);
+        if (s->n_requests == 1)
+            plan_see(in, s);
+        s->cost = plan_cost(in, s);
     }
+}
+
+/* What an item is besides its part of a tile. */
+typedef struct {
+    int32_t next, partial, merge, n_merges;
+} plan_place;
+
+/* Writes an item for kv [begin, end) of a strip and a block of heads. */
+PLAN_FN void plan_put_item(const fli_plan_input *in, const fli_plan_strip *s,
+                           int32_t block, int32_t begin, int32_t end,
+                           const plan_place *place, fli_work_item *to)
+{
+    const int32_t heads = plan_class_of(in, s)->heads;
+    int32_t segment = s->segment, segment_begin = s->segment_begin;
+
+    if (begin > s->kv_begin)
+        segment = plan_find_segment(in, s->request, begin, &segment_begin);
+    PLAN_STORE(to, .tile_class = s->tile_class, .next = place->next,
+               .request = s->request, .n_requests = s->n_requests,
+               .row_begin = s->row_begin, .row_end = s->row_end,
+               .kv_head = block * heads, .n_kv_heads = heads,
+               .segment = segment, .segment_begin = segment_begin,
+               .kv_begin = begin, .kv_end = end, .partial = place->partial,
+               .merge = place->merge, .n_merges = place->n_merges);
 }
 
 #endif

@@ -64,8 +64,9 @@ typedef struct {
 
 enum {
     FLI_SAMPLE_THREADS = 512,
-    FLI_SAMPLE_BLOCKS = 8,    /* of a cluster, at most */
-    FLI_SAMPLE_STATIC = 33280 /* static shared memory of a block, at most */
+    FLI_SAMPLE_BLOCKS = 8,     /* of a cluster, at most */
+    FLI_SAMPLE_STATIC = 33280, /* static shared memory of a block, at most */
+    FLI_SAMPLE_FEW = 128       /* top_k up to it: the row is read once */
 };
 
 typedef struct {

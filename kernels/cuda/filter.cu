@@ -60,7 +60,7 @@ KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
 
     if (FLI_PROBS) {
         const uint64_t own = kept_mass(&r, &s, &c, key);
-        const uint64_t *const slot = exchange_values(&r, &own, 1);
+        const uint64_t *const slot = exchange_sums(&r, &own, 1);
 
         inverse = inverse_of(exchanged_sum(&r, slot, 0));
     }

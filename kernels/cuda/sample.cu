@@ -1,11 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sample_from_logits and sample_from_probs: a cluster for each output row.
+/* sample_from_logits and sample_from_probs: a cluster for each output row.  A small
+ * top_k, and T = 0, take one pass over it (sample_few.cuh); all else the greatest
+ * value, the search for a threshold where a filter is on, the kept mass, and the
+ * draw: the block, the warp, the vector whose prefix passes the target.
  *
  *   FLI_DTYPE, FLI_PROBS */
 #include "abi/philox.h"
-#include "cuda/lib/sample_search.cuh"
+#include "cuda/lib/sample_few.cuh"
 
-static_assert(sizeof(search_memory) <= FLI_SAMPLE_STATIC, "abi/sample.h");
+typedef union {
+    search_memory search;
+    few_memory few;
+} sample_memory;
+
+static_assert(sizeof(sample_memory) <= FLI_SAMPLE_STATIC, "abi/sample.h");
+
+/* What is written for an output row; valid may be NULL. */
+typedef struct {
+    int32_t *token;
+    uint8_t *valid;
+} output;
+
+/* By one thread of the row; an invalid row's token is 0. */
+DEVICE void put_valid(const row *r, const output *out, int32_t is_valid)
+{
+    if (r->rank != 0 || threadIdx.x != 0)
+        return;
+    if (out->valid)
+        *out->valid = (uint8_t)is_valid;
+    if (!is_valid)
+        *out->token = 0;
+}
 
 /* Output row i's; x of the row, NULL for an index that is none. */
 DEVICE const char *row_at(const fli_sample_params *p, int64_t i)
@@ -27,45 +52,17 @@ DEVICE uint64_t draw(const fli_sample_params *p, int64_t i)
     return fli_philox_draw(seed, offset, own_seed ? 0 : (uint32_t)i, 0);
 }
 
-/* Kept mass of a vector's elements; their sum. */
-DEVICE uint64_t kept_vector(const row *r, int32_t v, int32_t to, float least,
-                            uint64_t mass[VEC])
+/* The warp of this block whose prefix passes *target, which becomes what is left of
+ * it. */
+DEVICE int32_t find_warp(const row *r, uint64_t *target)
 {
-    uint64_t sum = 0;
-    float x[VEC];
-
-    read_vector(r, v, to, x);
-#pragma unroll
-    for (int32_t i = 0; i < VEC; i++) {
-        mass[i] = x[i] >= least ? mass_of(&r->w, x[i]) : 0;
-        sum += mass[i];
-    }
-    return sum;
-}
-
-/* The warp, of n with a mass in each lane's part, whose prefix passes *target:
- * part[k] of this lane is warp n_parts * lane + k's.  *target becomes what is
- * left of it. */
-DEVICE int32_t find_warp(const uint64_t *mass, int32_t n, int32_t lane,
-                         uint64_t *target)
-{
-    const int32_t n_parts = (n + 31) / 32, first = lane * n_parts;
-    uint64_t sum = 0;
-
-#pragma unroll 1
-    for (int32_t i = first; i < MIN(first + n_parts, n); i++)
-        sum += mass[i];
-    const uint64_t prefix = warp_prefix(sum, lane);
+    const uint64_t mass = r->lane < WARPS ? r->shared->warp[0][r->lane] : 0;
+    const uint64_t prefix = warp_prefix(mass, r->lane);
     const uint32_t lanes = __ballot_sync(ALL_LANES, prefix > *target);
-    const int32_t source = __ffs((int32_t)lanes) - 1;
-    uint64_t rest = *target - (prefix - sum);
-    int32_t found = first;
+    const int32_t found = __ffs((int32_t)lanes) - 1;
 
-    if (lane == source)
-        while (rest >= mass[found])
-            rest -= mass[found++];
-    *target = __shfl_sync(ALL_LANES, rest, source);
-    return __shfl_sync(ALL_LANES, found, source);
+    *target -= __shfl_sync(ALL_LANES, prefix - mass, found);
+    return found;
 }
 
 /* The token in vectors from .. to - 1 of this block whose prefix sum there passes
@@ -80,24 +77,27 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
         const int32_t step = (to - from + WARPS - 1) / WARPS;
         const int32_t begin = MIN(from + r->warp * step, to);
         const int32_t end = MIN(begin + step, to);
-        uint64_t sum = 0;
+        const uint64_t sum = vectors_mass(r, begin, end, least);
 
-#pragma unroll 1
-        for (int32_t v = begin + r->lane; v < end; v += 32)
-            sum += kept_vector(r, v, end, least, mass);
-        sum = warp_sum_u64(sum);
         if (r->lane == 0)
-            r->shared->warp[r->warp] = sum;
+            r->shared->warp[0][r->warp] = sum;
         __syncthreads();
-        const int32_t found =
-            find_warp(r->shared->warp, WARPS, r->lane, &target);
+        const int32_t found = find_warp(r, &target);
 
         from += found * step;
         to = MIN(from + step, to);
         __syncthreads();
     }
     const int32_t v = from + (int32_t)threadIdx.x;
-    const uint64_t sum = kept_vector(r, v, to, least, mass);
+    uint64_t sum = 0;
+    float x[VEC];
+
+    read_vector(r, v, to, x);
+#pragma unroll
+    for (int32_t j = 0; j < VEC; j++) {
+        mass[j] = mass_from(&r->w, x[j], least);
+        sum += mass[j];
+    }
     const uint64_t before = block_prefix(r, sum) - sum;
 
     if (before > target || target - before >= sum)
@@ -119,55 +119,100 @@ DEVICE void pick(const row *r, float least, int32_t from, int32_t to,
 DEVICE void draw_token(row *r, search_memory *s, int32_t key, uint64_t own,
                        uint64_t u, int32_t *token)
 {
-    const uint64_t *const slot = exchange_values(r, &own, 1);
+    const uint64_t *const slot = exchange_sums(r, &own, 1);
     uint64_t target = __umul64hi(u, exchanged_sum(r, slot, 0));
-    const int32_t found =
-        find_warp(slot, r->n_blocks * WARPS, r->lane, &target);
+
+#pragma unroll 1
+    for (int32_t j = 0; j < r->rank; j++) {
+        if (target < slot[j])
+            return;
+        target -= slot[j];
+    }
+    if (target >= slot[r->rank])
+        return;
+    const int32_t found = find_warp(r, &target);
     int32_t from, to;
 
-    if (found / WARPS != r->rank)
-        return;
-    warp_part(r, found % WARPS, &from, &to);
+    warp_part(r, found, &from, &to);
+    /* the sums of the warps have been read */
+    __syncthreads();
     pick(r, float_of_key(key), from, to, target, token);
+}
+
+/* The token of a valid row by the search. */
+DEVICE void sample_row(row *r, search_memory *s, const filter *f,
+                       float temperature, uint64_t u, const output *out)
+{
+    float greatest;
+    scanned c;
+
+    const int32_t is_valid = open_row(r, temperature, &greatest);
+
+    pdl_launch();
+    put_valid(r, out, is_valid);
+    if (!is_valid)
+        return;
+    c.is_done = 0;
+    /* only what equals the greatest weighs anything */
+    const int32_t key =
+        r->w.max == INFINITY_F ? r->w.top : kept_key(r, s, &c, f, greatest);
+    const uint64_t own = kept_mass(r, s, &c, key);
+
+    draw_token(r, s, key, own, u, out->token);
+}
+
+/* The token of a valid row by its k greatest values; 0: they are too many. */
+DEVICE int32_t sample_few(row *r, few_memory *s, const filter *f, int32_t k,
+                          float temperature, uint64_t u, const output *out)
+{
+    int32_t bound;
+    const uint32_t flags = list_few(r, s, k, &bound);
+
+    if (flags != FEW_OVER) {
+        pdl_launch();
+        if (r->rank != 0)
+            return 1;
+        put_valid(r, out, flags == 0);
+        if (flags == 0)
+            finish_few(r, s, f, k, bound, temperature, u, out->token);
+    }
+    /* the others have read the flags */
+    if (r->n_blocks > 1)
+        cluster_wait();
+    return flags != FEW_OVER;
 }
 
 KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
     fli_sample(const __grid_constant__ fli_sample_launch a)
 {
-    __shared__ search_memory s;
+    __shared__ sample_memory s;
     const fli_sample_params *const p = &a.p;
     const int64_t i = blockIdx.x / (uint32_t)cluster_size();
-    const int32_t is_first = cluster_rank() == 0 && threadIdx.x == 0;
 
     pdl_wait();
     const char *const x = row_at(p, i);
+    const output out = { p->tokens + i, p->valid ? p->valid + i : 0 };
     const float temperature =
         p->temperatures ? p->temperatures[i] : p->temperature;
     const int32_t is_greedy = temperature < 0x1p-64f;
     filter f;
-    int32_t is_valid = filter_of(&p->filters, i, &f) && temperature >= 0
-                       && temperature < INFINITY_F && x;
-    row r = row_init(x, p->vocab, &a.split, &s.shared);
-    float greatest;
+    row r = row_init(x, p->vocab, &a.split, &s.search.shared);
 
-    if (!x && is_first)
+    if (!x && r.rank == 0 && threadIdx.x == 0)
         raise_sticky(p->sticky, FLI_STICKY_INDEX);
-    is_valid = is_valid && open_row(&r, temperature, &greatest);
-    pdl_launch();
-    if (is_first && p->valid)
-        p->valid[i] = (uint8_t)is_valid;
-    if (!is_valid) {
-        if (is_first)
-            p->tokens[i] = 0;
+    if (!filter_of(&p->filters, i, &f) || !(temperature >= 0)
+        || !(temperature < INFINITY_F) || !x) {
+        put_valid(&r, &out, 0);
         return;
     }
-    scanned c;
+    /* at T = 0 the first that equals the greatest has all the mass */
+    const uint64_t u = is_greedy ? 0 : draw(p, i);
+    const int32_t k = is_greedy ? 1 : f.top_k;
+    const int32_t is_few = k > 0 && k <= FLI_SAMPLE_FEW
+                           && (is_greedy || !(f.joint && f.top_p < 1));
 
-    c.is_done = 0;
-    /* only what equals the greatest weighs anything, and then the first of it */
-    const int32_t is_peak = is_greedy || r.w.max == INFINITY_F;
-    const int32_t key = is_peak ? r.w.top : kept_key(&r, &s, &c, &f, greatest);
-    const uint64_t own = kept_mass(&r, &s, &c, key);
-
-    draw_token(&r, &s, key, own, is_greedy ? 0 : draw(p, i), &p->tokens[i]);
+    if (!is_few || !sample_few(&r, &s.few, &f, k, temperature, u, &out)) {
+        f.top_k = k;
+        sample_row(&r, &s.search, &f, temperature, u, &out);
+    }
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* softmax: a cluster for each row.
+/* softmax: a cluster for each row, which is read once where the blocks have room
+ * for it; an f32 row's weights then take the place of its logits there.  Three
+ * blocks of an SM overlap loads, weights and stores.
  *
  *   FLI_DTYPE */
 #define FLI_PROBS 0
@@ -8,22 +10,49 @@
 
 static_assert(sizeof(exchange) <= FLI_SAMPLE_STATIC, "abi/sample.h");
 
+/* Are the row's q kept in place of its logits? */
+DEVICE int32_t has_q(const row *r)
+{
+    return FLI_DTYPE == FLI_ABI_F32 && r->is_cached;
+}
+
+/* q of a logit. */
+DEVICE float q_of(const row *r, float x)
+{
+    /* beside an infinite one the others are 0 */
+    const float floor =
+        r->w.max == INFINITY_F ? __int_as_float(0x7f7fffff) : -INFINITY_F;
+
+    /* no branch around a weight: they overlap */
+    return __int_as_float(__float_as_int(q_of_logit(&r->w, x)) & -(x > floor));
+}
+
 /* 1 / the row's mass. */
 DEVICE float inverse_mass(row *r)
 {
     uint64_t mass = 0;
 
 #pragma unroll 1
-    for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
-        float x[VEC];
+    for (int32_t from = r->from; from < r->to; from += STEP) {
+        float q[STEP_ELEMENTS];
 
-        read_vector(r, v, r->to, x);
+        read_step(r, from, r->to, q);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++)
-            mass += mass_of(&r->w, x[i]);
+        for (int32_t i = 0; i < STEP_ELEMENTS; i++) {
+            q[i] = q_of(r, q[i]);
+            mass += mass_of_q(q[i]);
+        }
+#pragma unroll
+        for (int32_t i = 0; i < STEP; i += 32) {
+            const int32_t v = from + r->lane + i;
+
+            if (has_q(r) && v < r->to)
+                row_cache[v - r->first] =
+                    pack_vec(q + i / 32 * VEC, FLI_ABI_F32);
+        }
     }
     mass = warp_sum_u64(mass);
-    return inverse_of(exchanged_sum(r, exchange_values(r, &mass, 1), 0));
+    return inverse_of(exchanged_sum(r, exchange_sums(r, &mass, 1), 0));
 }
 
 /* The first element that equals the greatest. */
@@ -41,36 +70,29 @@ DEVICE int32_t first_of_max(row *r)
             if (x[i] == r->w.max)
                 first = MIN(first, v * VEC + i);
     }
-    const uint64_t own = __reduce_min_sync(ALL_LANES, (uint32_t)first);
-    const uint64_t *const slot = exchange_values(r, &own, 1);
-
-#pragma unroll 1
-    for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
-        first = MIN(first, (int32_t)slot[j]);
-    return (int32_t)__reduce_min_sync(ALL_LANES, (uint32_t)first);
+    return r->end - (int32_t)exchange_max(r, (uint32_t)(r->end - first));
 }
 
 /* Writes the row; each thread what it has read. */
 DEVICE void write_row(const row *r, float *out, float inverse)
 {
-    const int32_t is_infinite = r->w.max == INFINITY_F;
-
 #pragma unroll 1
     for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
-        float x[VEC];
+        float q[VEC];
 
-        read_vector(r, v, r->to, x);
+        read_vector(r, v, r->to, q);
+        if (!has_q(r))
+#pragma unroll
+            for (int32_t i = 0; i < VEC; i++)
+                q[i] = q_of(r, q[i]);
 #pragma unroll
         for (int32_t i = 0; i < VEC; i++)
-            if (is_infinite)
-                x[i] = x[i] == INFINITY_F ? inverse : 0;
-            else
-                x[i] = share_of_logit(&r->w, x[i], inverse);
-        write_vector(r, out, FLI_ABI_F32, v, x);
+            q[i] = share_rounded(q[i], inverse);
+        write_vector(r, out, FLI_ABI_F32, v, q);
     }
 }
 
-KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
+KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 3)
     fli_softmax(const __grid_constant__ fli_softmax_launch a)
 {
     __shared__ exchange shared;

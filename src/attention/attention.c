@@ -414,7 +414,7 @@ fli_status fli_attention_get_stats(const fli_attention *op,
 
     s = (fli_attention_stats){
         .size = size,
-        .n_workers = op->summary.n_workers,
+        .n_workers = op->summary.n_busy,
         .n_items = op->summary.n_pieces,
         .n_merges = op->summary.n_merges,
         .total_cost = op->summary.total_cost,

@@ -111,7 +111,11 @@ fli_status fli__attention_begin_plan(const fli__call *call, fli_attention *op,
 fli_status fli__attention_end_plan(const fli__call *call, fli_attention *op,
                                    void *workspace);
 
-/* Launches the planner on the device. */
+/* Compiles the device's planner where create did not.  INVALID_STATE in a
+ * capture. */
+fli_status fli__attention_planner(const fli__call *call, fli_attention *op);
+
+/* Launches it. */
 fli_status fli__attention_plan_there(const fli__call *call, fli_attention *op,
                                      fli_plan_launch *plan, void *workspace);
 

@@ -15,12 +15,14 @@
 
 /* --- tile classes --------------------------------------------------------- */
 
-#define DECODE_ROWS  16  /* packed rows that decode takes at most */
-#define DECODE_STEP  128 /* its tokens of a step: 16 for each of 8 warps */
+#define DECODE_ROWS  16 /* packed rows that decode takes at most */
+#define DECODE_STEP  (16 * FLI_DECODE_WARPS) /* its tokens of a step */
+#define DECODE_SLOTS 16  /* its copies under way: enough for small head dims */
 #define PREFILL_TILE 64  /* tokens of a step; fewer where they do not fit */
 #define CHUNK        256 /* INVARIANT: few enough merges, many enough cuts */
 
 #define PLANNER_STATIC 2048 /* shared memory of plan.cu that is not scratch */
+#define PLANNER_LANES  512  /* most of its time goes to write the items */
 
 /* Picoseconds on one SM of an H100, by which the planner balances.  Decode reads
  * K and V at an SM's share of 3.1 TB/s; prefill multiplies at about 350 TFLOP/s on
@@ -81,6 +83,22 @@ static uint32_t prefill_threads(const fli_attention_shape *s, int32_t rows)
     return (uint32_t)(rows / warp_rows * 32);
 }
 
+static int64_t decode_shared(const fli_attention_shape *s, int32_t slots)
+{
+    return (int64_t)FLI_ATTENTION_DECODE_SHARED(slots, s->head_dim_qk,
+                                                s->head_dim_vo);
+}
+
+/* As many as fit beside 64 bytes of the kernel's own; 0 where two do not. */
+static int32_t decode_slots(const fli_attention_shape *s)
+{
+    int32_t slots = DECODE_SLOTS;
+
+    while (slots > 0 && decode_shared(s, slots) + 64 > s->shared_bytes)
+        slots--;
+    return slots >= 2 ? slots : 0;
+}
+
 static void add_prefill(fli_attention_tiles *tiles,
                         const fli_attention_shape *s, int32_t rows)
 {
@@ -107,7 +125,7 @@ void fli__attention_tiles_portable(const fli_attention_shape *s,
     const int invariant = s->flags & FLI_PLAN_INVARIANT;
 
     *tiles = no_tiles(s);
-    if (!invariant && s->group <= DECODE_ROWS)
+    if (!invariant && s->group <= DECODE_ROWS && decode_slots(s) > 0)
         add_class(tiles, "decode", s, &decode_costs,
                   (fli_tile_class){ .rows = s->group <= 8 ? 8 : DECODE_ROWS,
                                     .kv_tile = DECODE_STEP,
@@ -196,11 +214,15 @@ static void describe(const fli_attention_shape *s, kind k,
     if (k == GENERIC)
         return;
     fli__instance_define(instance, "ROWS", rows);
-    if (k == DECODE)
-        return;
-    fli__instance_define(instance, "KV_TILE", c->kv_tile);
-    launch->block[0] = prefill_threads(s, rows);
-    launch->shared_bytes = (uint32_t)prefill_shared(s, rows, c->kv_tile);
+    if (k == DECODE) {
+        fli__instance_define(instance, "SLOTS", decode_slots(s));
+        launch->block[0] = FLI_DECODE_WARPS * 32;
+        launch->shared_bytes = (uint32_t)decode_shared(s, decode_slots(s));
+    } else {
+        fli__instance_define(instance, "KV_TILE", c->kv_tile);
+        launch->block[0] = prefill_threads(s, rows);
+        launch->shared_bytes = (uint32_t)prefill_shared(s, rows, c->kv_tile);
+    }
     instance->shared_bytes = launch->shared_bytes;
 }
 
@@ -208,17 +230,21 @@ static void describe(const fli_attention_shape *s, kind k,
 static void describe_planner(const fli_attention_shape *s,
                              fli__instance *instance, fli__launch *launch)
 {
-    *launch = (fli__launch){ .grid = { 1, 1, 1 }, .block = { 256, 1, 1 } };
+    *launch =
+        (fli__launch){ .grid = { 1, 1, 1 }, .block = { PLANNER_LANES, 1, 1 } };
     fli__instance_init(instance, "cuda/plan.cu", "fli_plan", "plan");
     instance->shared_bytes = (uint32_t)MAX(s->shared_bytes - PLANNER_STATIC, 0);
 }
 
-/* Classes first, then the fallback and the planner. */
+/* Classes first, then the fallback.  The planner only where plans may be captured
+ * from the start: else the first one on the device compiles it, as most engines
+ * plan on the host. */
 static fli_status compile(const fli__call *call, const fli_attention *op,
                           fli__attention_device *device)
 {
     const fli_attention_shape *s = &op->params.shape;
     const int32_t n = op->config.n_classes;
+    const int32_t plans = (s->flags & FLI_PLAN_GRAPH) != 0;
     fli__instance instances[FLI_MAX_CLASSES + 2];
     const fli__kernel *kernels[FLI_MAX_CLASSES + 2];
 
@@ -230,11 +256,11 @@ static fli_status compile(const fli__call *call, const fli_attention *op,
     }
     describe(s, GENERIC, NULL, &instances[n], &device->generic.launch);
     describe_planner(s, &instances[n + 1], &device->planner.launch);
-    TRY(fli__jit_kernels(call, instances, n + 2, kernels));
+    TRY(fli__jit_kernels(call, instances, n + 1 + plans, kernels));
     for (int32_t i = 0; i < n; i++)
         device->classes[i].kernel = kernels[i];
     device->generic.kernel = kernels[n];
-    device->planner.kernel = kernels[n + 1];
+    device->planner.kernel = plans ? kernels[n + 1] : NULL;
     return FLI_OK;
 }
 
@@ -315,15 +341,9 @@ fli_status fli__attention_begin_plan(const fli__call *call, fli_attention *op,
     return FLI_OK;
 }
 
-/* Has class c any work in the host's schedule? */
-static int has_work(const fli_attention *op, const fli_tile_class *c)
+static uint32_t all_classes(const fli_attention *op)
 {
-    const fli_work_item *items = op->schedule.items + c->first_worker;
-
-    for (int32_t w = 0; w < c->n_workers; w++)
-        if (items[w].tile_class >= 0)
-            return 1;
-    return 0;
+    return (1u << op->config.n_classes) - 1;
 }
 
 fli_status fli__attention_end_plan(const fli__call *call, fli_attention *op,
@@ -332,30 +352,50 @@ fli_status fli__attention_end_plan(const fli__call *call, fli_attention *op,
     const fli_plan_output *plan = &op->schedule;
     const char *end = (const char *)(plan->items + plan->summary->n_items);
     const char *head = (const char *)plan->counters - op->at.schedule;
-    const int all = op->desc.flags & FLI_ATTENTION_GRAPH;
 
-    op->device->has_work = 0;
-    for (int32_t i = 0; i < op->config.n_classes; i++)
-        if (all || has_work(op, &op->config.tile_class[i]))
-            op->device->has_work |= 1u << i;
+    op->device->has_work = op->desc.flags & FLI_ATTENTION_GRAPH
+                               ? all_classes(op)
+                               : plan->summary->classes;
     return fli__staging_send(call, op->device->staging, workspace,
                              (size_t)(end - head));
+}
+
+fli_status fli__attention_planner(const fli__call *call, fli_attention *op)
+{
+    ready *planner = &op->device->planner;
+    fli__instance instance;
+    void *previous;
+
+    if (planner->kernel)
+        return FLI_OK;
+    describe_planner(&op->params.shape, &instance, &planner->launch);
+    TRY(fli__cuda_enter(call->ctx, call->where, &previous));
+    const fli_status status =
+        fli__jit_kernel(call, &instance, &planner->kernel);
+
+    fli__cuda_leave(call->ctx, previous);
+    CHECK(status != FLI_INVALID_STATE, INVALID_STATE,
+          "%s: the planner is not compiled and stream is being captured, "
+          "expected a call before the capture, or GRAPH in desc.flags",
+          call->where);
+    return status;
 }
 
 fli_status fli__attention_plan_there(const fli__call *call, fli_attention *op,
                                      fli_plan_launch *plan, void *workspace)
 {
     const ready *planner = &op->device->planner;
+    const size_t most =
+        (size_t)MAX(op->params.shape.shared_bytes - PLANNER_STATIC, 0);
     fli__launch launch = planner->launch;
     void *previous;
 
     plan->scratch = (char *)workspace + op->at.planner;
-    if (op->bounds.scratch_bytes
-        <= (size_t)MAX(op->params.shape.shared_bytes - PLANNER_STATIC, 0)) {
+    if (op->bounds.scratch_bytes <= most) {
         launch.shared_bytes = (uint32_t)op->bounds.scratch_bytes;
         plan->scratch_bytes = (int64_t)op->bounds.scratch_bytes;
     }
-    op->device->has_work = (1u << op->config.n_classes) - 1;
+    op->device->has_work = all_classes(op);
     TRY(fli__cuda_enter(call->ctx, call->where, &previous));
     const fli_status status =
         fli__cuda_launch(call, planner->kernel, &launch, plan);

@@ -38,6 +38,7 @@ fli_status fli_attention_plan_device(fli_attention *op,
     TRY(fli__copy_struct(where, "batch", &b, sizeof(b), batch, sizeof(b)));
     TRY(check_batch(where, op, &b));
     TRY(fli__attention_check_workspace(where, op, workspace, workspace_bytes));
+    TRY(fli__attention_planner(&call, op));
     const fli__plan_step step = {
         .n_requests = b.n_requests,
         .q_indptr = b.q_indptr.data,

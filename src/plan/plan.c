@@ -82,13 +82,19 @@ static void place_scratch(const fli__plan_config *config,
 {
     out->max_strips = bounds->max_strips;
     TAKE(summary, 1);
+    TAKE(used, 1);
     TAKE(strips, bounds->max_strips);
     TAKE(order, bounds->max_strips);
-    TAKE(request_strip, config->max_requests + 1);
     TAKE(buckets, FLI_PLAN_BUCKETS);
-    TAKE(tail, bounds->n_workers);
-    TAKE(heap, bounds->n_workers);
+    TAKE(request_sums, config->max_requests + 1);
+    TAKE(strip_sums, bounds->max_strips + 1);
+    TAKE(worker_sums, bounds->largest_range + 1);
+    TAKE(lane_sums,
+         FLI_PLAN_SCAN_LANES + FLI_PLAN_SCAN_LANES / FLI_PLAN_SCAN_GROUP);
+    TAKE(borders, bounds->largest_range + 1);
+    TAKE(turns, bounds->largest_range + FLI_PLAN_FAN - 1);
     TAKE(load, bounds->n_workers);
+    TAKE(lengths, 2 * (int64_t)config->max_requests + 1);
 }
 
 #undef TAKE
@@ -96,7 +102,7 @@ static void place_scratch(const fli__plan_config *config,
 /* Of all ranges of workers: pieces that cuts add, that are merged, and rows of
  * the latter. */
 typedef struct {
-    int64_t n_workers, more, merged, rows;
+    int64_t n_workers, largest, more, merged, rows;
 } cut_room;
 
 /* The range that class i opens, of W workers: each is cut at most once, so there
@@ -118,6 +124,7 @@ static void add_range(const fli__plan_config *config, int32_t i, cut_room *room)
     }
     room->n_workers =
         MAX(room->n_workers, (int64_t)c->first_worker + c->n_workers);
+    room->largest = MAX(room->largest, (int64_t)c->n_workers);
     room->more += (invariant ? 8 : 1) * (int64_t)c->n_workers;
     room->merged += merged;
     room->rows += merged * rows;
@@ -163,6 +170,7 @@ fli_status fli__plan_bound(const char *where, const fli__plan_config *config,
           (long long)items, (long long)partial, (int)INT32_MAX);
     *out = (fli__plan_bounds){
         .n_workers = (int32_t)room.n_workers,
+        .largest_range = (int32_t)room.largest,
         .max_items = (int32_t)items,
         .max_merges = (int32_t)(room.n_workers + grouped * config->n_kv_heads),
         .max_sources = (int32_t)sources,
@@ -203,6 +211,7 @@ fli_plan_input fli__plan_input(const fli__plan_config *config,
         .max_sources = bounds->max_sources,
         .max_partial_rows = bounds->max_partial_rows,
         .n_classes = config->n_classes,
+        .n_workers = bounds->n_workers,
         .policy = config->policy,
     };
 
@@ -220,5 +229,6 @@ fli_status fli__plan_run(const char *where, const fli__plan_config *config,
     CHECK(!out->summary->overflow, INTERNAL,
           "%s: the schedule exceeds its bound of %d items", where,
           (int)bounds->max_items);
+    fli__plan_sum_up(&in, out);
     return FLI_OK;
 }

@@ -22,7 +22,7 @@ typedef struct {
 
 /* The exact room that any step within the config may need. */
 typedef struct {
-    int32_t n_workers;
+    int32_t n_workers, largest_range; /* of workers */
     int32_t max_items, max_merges, max_sources, max_partial_rows;
     int32_t max_strips;
     size_t schedule_bytes, scratch_bytes; /* of fli__plan_place */

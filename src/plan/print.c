@@ -39,7 +39,7 @@ void fli__plan_print(fli__text *text, const fli_plan_output *out)
     const fli_plan_summary *sum = out->summary;
     const uint64_t total = MAX(sum->total_cost, (uint64_t)1);
     const double imbalance =
-        (double)sum->max_cost * sum->n_workers / (double)total;
+        (double)sum->max_cost * sum->n_busy / (double)total;
 
     fli__text_add(text,
                   "plan  %d workers  %d items  %d merges  imbalance %.2f\n",

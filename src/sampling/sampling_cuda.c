@@ -19,25 +19,31 @@ static int64_t cache_bytes(const fli__cuda_caps *caps, int32_t n)
            - FLI_SAMPLE_STATIC;
 }
 
-/* Rows of vocab elements of element_bytes, each wherever it begins.  Two blocks of
- * an SM overlap one's loads with the other's work; where there are SMs to spare, a
- * row gets more of them. */
-static fli_status split_rows(const fli__call *call, int64_t n_rows,
-                             int64_t vocab, size_t element_bytes,
+typedef struct {
+    int64_t n, vocab;
+    size_t element_bytes;
+    int32_t is_streamed; /* from memory: a block needs no room for its part */
+} rows_shape;
+
+/* Rows that begin wherever they do.  Two blocks of an SM overlap one's loads with
+ * the other's work; a row gets more blocks where there are SMs to spare, and where
+ * only those have the room to keep it. */
+static fli_status split_rows(const fli__call *call, const rows_shape *rows,
                              row_launch *out)
 {
     const fli__cuda_caps *caps = &call->ctx->cuda->caps;
-    const int64_t bytes = vocab * (int64_t)element_bytes + 32;
+    const int64_t bytes = rows->vocab * (int64_t)rows->element_bytes + 32;
     const int64_t most =
         caps->features & FLI__CUDA_CLUSTER ? FLI_SAMPLE_BLOCKS : 1;
+    const int64_t room = cache_bytes(caps, rows->is_streamed ? 2 : 1);
     int64_t n = 1;
 
     while (n < most
-           && (bytes / n > cache_bytes(caps, 2)
-               || (n_rows * n * 2 <= caps->n_sms && bytes / n > LEAST_BYTES)))
+           && ((!rows->is_streamed && bytes / n > cache_bytes(caps, 2))
+               || (rows->n * n <= caps->n_sms && bytes / n > LEAST_BYTES)))
         n *= 2;
     out->split.vectors = (int32_t)((bytes / 16 + n - 1) / n);
-    out->split.is_cached = out->split.vectors * 16 <= cache_bytes(caps, 1);
+    out->split.is_cached = out->split.vectors * 16 <= room;
     out->launch = (fli__launch){
         .grid = { 0, 1, 1 },
         .block = { FLI_SAMPLE_THREADS, 1, 1 },
@@ -45,7 +51,7 @@ static fli_status split_rows(const fli__call *call, int64_t n_rows,
             out->split.is_cached ? (uint32_t)out->split.vectors * 16 : 0,
         .cluster = n > 1 ? (uint32_t)n : 0,
     };
-    TRY(fli__rows_blocks(call, n_rows * n, 1, &out->launch.grid[0]));
+    TRY(fli__rows_blocks(call, rows->n * n, 1, &out->launch.grid[0]));
     return FLI_OK;
 }
 
@@ -70,10 +76,28 @@ fli_status fli__softmax_cuda(const fli__call *call, const void *params)
     TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
     if (call->prepare)
         return FLI_OK;
-    TRY(split_rows(call, a.p.n_rows, a.p.vocab, fli_dtype_bytes(a.p.dtype),
-                   &rows));
+    const rows_shape shape = { a.p.n_rows, a.p.vocab,
+                               fli_dtype_bytes(a.p.dtype), 0 };
+
+    TRY(split_rows(call, &shape, &rows));
     a.split = rows.split;
     return fli__cuda_launch(call, kernel, &rows.launch, &a);
+}
+
+/* Is a row best read from memory in each pass?  Where top_k is a tensor, it is
+ * guessed to be small, which takes one pass.  Beside the work of top_p three hide,
+ * once rows fill the SMs. */
+static int is_streamed(const fli__call *call, const fli_sample_params *p)
+{
+    const fli_filters *f = &p->filters;
+    const int has_top_p = f->top_ps || f->top_p < 1;
+    const int is_few =
+        f->top_ks || (f->top_k > 0 && f->top_k <= FLI_SAMPLE_FEW);
+
+    if (!p->temperatures && p->temperature < 0x1p-64f)
+        return 1;
+    return (is_few && !(f->joint && has_top_p))
+           || (has_top_p && p->n_out >= 2 * call->ctx->cuda->caps.n_sms);
 }
 
 fli_status fli__sample_cuda(const fli__call *call, const void *params)
@@ -90,8 +114,10 @@ fli_status fli__sample_cuda(const fli__call *call, const void *params)
     TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
     if (call->prepare)
         return FLI_OK;
-    TRY(split_rows(call, a.p.n_out, a.p.vocab, fli_dtype_bytes(a.p.dtype),
-                   &rows));
+    const rows_shape shape = { a.p.n_out, a.p.vocab, fli_dtype_bytes(a.p.dtype),
+                               is_streamed(call, &a.p) };
+
+    TRY(split_rows(call, &shape, &rows));
     a.split = rows.split;
     return fli__cuda_launch(call, kernel, &rows.launch, &a);
 }
@@ -110,8 +136,10 @@ fli_status fli__filter_cuda(const fli__call *call, const void *params)
     TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
     if (call->prepare)
         return FLI_OK;
-    TRY(split_rows(call, a.p.n_rows, a.p.vocab, fli_dtype_bytes(a.p.dtype),
-                   &rows));
+    const rows_shape shape = { a.p.n_rows, a.p.vocab,
+                               fli_dtype_bytes(a.p.dtype), 0 };
+
+    TRY(split_rows(call, &shape, &rows));
     a.split = rows.split;
     return fli__cuda_launch(call, kernel, &rows.launch, &a);
 }

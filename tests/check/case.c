@@ -8,8 +8,8 @@
 #include "flicheck.h"
 
 /* "name=default" or "name". */
-static const char *const common_keys[] = { "id", "tier=smoke", "seed=0",
-                                           "bench=", NULL };
+static const char *const common_keys[] = { "id",     "tier=smoke", "seed=0",
+                                           "bench=", "aligned=0",  NULL };
 
 static void fail(check_case *one, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

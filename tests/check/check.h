@@ -29,7 +29,9 @@ typedef struct check check; /* one case being checked */
  *   id     letters, digits, _ . - ; unique in the file; required
  *   tier   smoke (the default); full: only with --tier full; bench: only timed
  *   seed   fixes the seed of this case
- *   bench  a label: the case is timed by --bench */
+ *   bench  a label: the case is timed by --bench
+ *   aligned  1: every tensor begins at a cache line; on a GPU so do half of the
+ *            other cases, for what only reads whole vectors */
 int64_t check_int(const check *c, const char *key);
 double check_float(const check *c, const char *key);
 const char *check_word(const check *c, const char *key);

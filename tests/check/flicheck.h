@@ -95,7 +95,8 @@ struct check {
     const check_options *options;
     const char *impl; /* whose turn it is */
     int bench, in_setup;
-    int gpu; /* tensors are on the GPU; calls are made as gpu_mode says */
+    int aligned; /* every tensor begins at a cache line */
+    int gpu;     /* tensors are on the GPU; calls are made as gpu_mode says */
     check_gpu_mode gpu_mode;
     uint64_t random, random_after_setup;
     char broken[REASON_BYTES]; /* "" while the case is right */

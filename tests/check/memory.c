@@ -91,13 +91,13 @@ static void place(check *c, check_block *block, size_t bytes, int32_t dtype)
     const uint64_t dice = check_hash(c->random, "place");
     size_t shift = 0;
 
-    if (!c->bench && check_is_float(dtype) && dice & 2)
+    if (!c->aligned && check_is_float(dtype) && dice & 2)
         shift = (1 + (dice >> 2) % 3) * element;
     block->data_bytes = bytes;
     map(block, bytes + 2 * GUARD_BYTES, c->gpu);
     poison(block->pages, block->pages_bytes, dtype);
     /* only floats may lie anywhere: blobs and tables want their alignment */
-    if (!c->bench && check_is_float(dtype) && dice & 1)
+    if (!c->aligned && check_is_float(dtype) && dice & 1)
         block->data = block->pages + block->pages_bytes - bytes;
     else
         block->data = block->pages + GUARD_BYTES + shift;

@@ -266,6 +266,8 @@ int check_setup(check *c, const check_case *one, const check_options *options,
     c->random = check_hash(c->random, id);
     if (strcmp(check_value(one, "seed"), "0"))
         c->random = check_hash((uint64_t)check_int(c, "seed"), id);
+    c->aligned = c->bench || check_int(c, "aligned")
+                 || (gpu && check_hash(c->random, "aligned") & 1);
     c->in_setup = 1;
     *state = one->driver->setup(c);
     c->in_setup = 0;

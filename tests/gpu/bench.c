@@ -5,7 +5,8 @@
  * What is timed is a graph of launches over sets of inputs that are far more
  * than the L2 holds, divided by their number; medians.  Ceilings: a kernel that
  * only reads, one that copies (abi/ceiling.h), and cuBLAS.  Arguments are names of
- * sections; FLI_BENCH_TSV names a file for the rows. */
+ * sections; FLI_BENCH_TSV names a file for the rows; with FLI_BENCH_ONCE each is
+ * called once, untimed, for a profiler. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ static fli_context *ctx;
 static gpu_stream stream;
 static double read_rate, copy_rate; /* bytes a second */
 static FILE *tsv;
+static int once; /* FLI_BENCH_ONCE: one call of each, for a profiler */
 
 static void must(fli_status status)
 {
@@ -135,6 +137,8 @@ static double time_sets(fli_status (*what)(void *state, int i), void *state,
 {
     must(what(state, 0)); /* compiles */
     gpu_wait();
+    if (once)
+        return 1;
     gpu_capture_begin(stream);
     for (int i = 0; i < n; i++)
         must(what(state, i));
@@ -886,6 +890,7 @@ int main(int argc, char **argv)
     stream = gpu_stream_create();
     must(fli_context_create(&ctx, fli_cuda(0), NULL));
     printf("%s\n", fli_context_describe(ctx));
+    once = getenv("FLI_BENCH_ONCE") != NULL;
     tsv = getenv("FLI_BENCH_TSV") ? fopen(getenv("FLI_BENCH_TSV"), "w") : NULL;
     ceilings();
     for (size_t i = 0; i < sizeof(sections) / sizeof(*sections); i++) {

@@ -12,6 +12,7 @@
     GPU_CU(cuDeviceGet, "", (int *, int))                                      \
     GPU_CU(cuDeviceGetName, "", (char *, int, int))                            \
     GPU_CU(cuDevicePrimaryCtxRetain, "", (void **, int))                       \
+    GPU_CU(cuCtxCreate, "_v2", (void **, unsigned, int))                       \
     GPU_CU(cuCtxSetCurrent, "", (void *))                                      \
     GPU_CU(cuCtxSynchronize, "", (void))                                       \
     GPU_CU(cuMemAlloc, "_v2", (uint64_t *, size_t))                            \
@@ -21,6 +22,7 @@
     GPU_CU(cuMemcpyDtoH, "_v2", (void *, uint64_t, size_t))                    \
     GPU_CU(cuMemsetD8, "_v2", (uint64_t, unsigned char, size_t))               \
     GPU_CU(cuStreamCreate, "", (void **, unsigned))                            \
+    GPU_CU(cuStreamSynchronize, "", (void *))                                  \
     GPU_CU(cuStreamBeginCapture, "_v2", (void *, int))                         \
     GPU_CU(cuStreamEndCapture, "", (void *, void **))                          \
     GPU_CU(cuGraphInstantiateWithFlags, "",                                    \
@@ -81,12 +83,12 @@ void gpu_open(void)
     static void *context;
     int device;
 
-    if (context)
-        return;
-    must(load(), "opening libcuda.so.1");
-    MUST(cuInit(0));
-    MUST(cuDeviceGet(&device, 0));
-    MUST(cuDevicePrimaryCtxRetain(&context, device));
+    if (!context) {
+        must(load(), "opening libcuda.so.1");
+        MUST(cuInit(0));
+        MUST(cuDeviceGet(&device, 0));
+        MUST(cuDevicePrimaryCtxRetain(&context, device));
+    }
     MUST(cuCtxSetCurrent(context));
 }
 
@@ -105,6 +107,18 @@ gpu_stream gpu_stream_create(void)
 
     gpu_open();
     MUST(cuStreamCreate(&stream, NON_BLOCKING));
+    return stream;
+}
+
+gpu_stream gpu_stream_elsewhere(void)
+{
+    gpu_stream stream;
+    void *context;
+
+    gpu_open();
+    MUST(cuCtxCreate(&context, 0, 0));
+    MUST(cuStreamCreate(&stream, NON_BLOCKING));
+    gpu_open();
     return stream;
 }
 
@@ -135,6 +149,7 @@ void gpu_free(void *memory)
 void gpu_send(void *device, const void *host, size_t bytes)
 {
     MUST(cuMemcpyHtoD((uint64_t)device, host, bytes));
+    MUST(cuStreamSynchronize(NULL));
 }
 
 void gpu_receive(void *host, const void *device, size_t bytes)
@@ -145,6 +160,7 @@ void gpu_receive(void *host, const void *device, size_t bytes)
 void gpu_fill(void *device, int value, size_t bytes)
 {
     MUST(cuMemsetD8((uint64_t)device, (unsigned char)value, bytes));
+    MUST(cuStreamSynchronize(NULL));
 }
 
 int gpu_wait(void)

@@ -11,17 +11,20 @@
 typedef void *gpu_stream; /* a CUstream */
 typedef void *gpu_graph;  /* a CUgraphExec */
 
-/* Makes the context current; any number of times. */
+/* Makes the context current for this thread; any number of times. */
 void gpu_open(void);
 const char *gpu_name(void);
 /* A stream that does not wait for the default one. */
 gpu_stream gpu_stream_create(void);
+/* The same in another CUcontext, made for it; the primary one stays current. */
+gpu_stream gpu_stream_elsewhere(void);
 
-/* Device memory; memory that host and device both reach; pinned host memory. */
+/* Device memory; memory that host and device both reach. */
 void *gpu_alloc(size_t bytes);
 void *gpu_alloc_managed(size_t bytes);
 void gpu_free(void *memory);
 
+/* They return when it is done, whatever stream comes next. */
 void gpu_send(void *device, const void *host, size_t bytes);
 void gpu_receive(void *host, const void *device, size_t bytes);
 void gpu_fill(void *device, int value, size_t bytes);

@@ -62,6 +62,13 @@ def check(arch, pack):
     return len(lines) - failed, failed
 
 
+def tell_evidence(pack):
+    """Are these the kernels that passed on a GPU?"""
+    sys.stdout.flush()
+    subprocess.run([sys.executable, str(ROOT / "tests/gpu/evidence.py"),
+                    "compare", str(pack)])
+
+
 def main():
     passed = failed = 0
     if "\nnvrtc    cuda: " in flashinfer("info").stdout:
@@ -70,9 +77,12 @@ def main():
         return 0
     with tempfile.TemporaryDirectory() as folder:
         for arch in sys.argv[1:]:
-            counts = check(arch, pathlib.Path(folder) / "test.pack")
+            pack = pathlib.Path(folder) / "test.pack"
+            counts = check(arch, pack)
             passed += counts[0]
             failed += counts[1]
+            if counts[0]:
+                tell_evidence(pack)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed or not passed else 0
 

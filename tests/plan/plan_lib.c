@@ -12,6 +12,8 @@ EXPORT size_t plan_size(int i);
 void plan_core(const fli_plan_input *in, const fli_plan_output *out)
 {
     fli__plan_core(in, out, 0, 1);
+    if (!out->summary->overflow)
+        fli__plan_sum_up(in, out);
 }
 
 int plan_bound(const fli__plan_config *config, fli__plan_bounds *out)
@@ -26,6 +28,8 @@ size_t plan_size(int i)
         sizeof(fli_tile_class),   sizeof(fli_plan_policy),
         sizeof(fli_plan_input),   sizeof(fli_work_item),
         sizeof(fli_merge_item),   sizeof(fli_plan_strip),
+        sizeof(fli_plan_sum),     sizeof(fli_plan_border),
+        sizeof(fli_plan_turn),    sizeof(fli_plan_need),
         sizeof(fli_plan_summary), sizeof(fli_plan_output),
         sizeof(fli__plan_config), sizeof(fli__plan_bounds),
     };

@@ -544,6 +544,28 @@ static void a_capture_holds_runs_and_device_plans(void **state)
     drop(s);
 }
 
+static void without_graph_the_first_device_plan_compiles(void **state)
+{
+    step *s = make_step(0, FLI_BF16);
+    const fli_attention_device_batch b = device_batch(s);
+
+    (void)state;
+    assert_ok(plan(s));
+    fake_begin_capture(s->stream);
+    assert_fails(plan_device(s, &b), INVALID_STATE,
+                 "attention plan_device: the planner is not compiled and "
+                 "stream is being captured, expected a call before the "
+                 "capture, or GRAPH in desc.flags");
+    assert_ok(run(s)); /* the last plan is still there */
+    assert_true(fake_end_capture(s->stream));
+    assert_ok(plan_device(s, &b));
+    fake_begin_capture(s->stream);
+    assert_ok(plan_device(s, &b));
+    assert_true(fake_end_capture(s->stream));
+    assert_int_equal(fake_n_launches(), 3);
+    drop(s);
+}
+
 /* --- create ----------------------------------------------------------------- */
 
 static void without_a_device_it_only_compiles(void **state)
@@ -657,6 +679,7 @@ int main(void)
         CUDA_TEST(max_rows_is_what_tensors_must_have),
         CUDA_TEST(the_cpu_has_no_device_plan),
         CUDA_TEST(a_capture_holds_runs_and_device_plans),
+        CUDA_TEST(without_graph_the_first_device_plan_compiles),
         CUDA_TEST(without_a_device_it_only_compiles),
         CUDA_TEST(every_failure_of_create_cleans_up),
         CUDA_TEST(a_failed_copy_leaves_no_plan),

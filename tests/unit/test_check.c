@@ -552,9 +552,9 @@ static void dumps_are_written(void **state)
     assert_int_equal(
         run_with(options, "id=a rows=2 n=3 dtype=bf16 stride=pad\n").passed, 1);
     read_file("test_check_dump/deep/twice/a/case.txt", text, sizeof(text));
-    assert_string_equal(text,
-                        "op=twice id=a tier=smoke seed=0 bench= rows=2 n=3 "
-                        "dtype=bf16 fault= by=0 list=1,2,3 stride=pad\n");
+    assert_string_equal(
+        text, "op=twice id=a tier=smoke seed=0 bench= aligned=0 "
+              "rows=2 n=3 dtype=bf16 fault= by=0 list=1,2,3 stride=pad\n");
     read_file("test_check_dump/deep/twice/a/tensors.txt", text, sizeof(text));
     assert_string_equal(text, "x in bf16 2,3\nout out bf16 2,3\n"
                               "index in i32 2\n");

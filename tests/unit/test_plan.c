@@ -53,6 +53,7 @@ static void each_range_has_room_for_its_own_rows(void **state)
     c.tile_class[1].n_workers = 3;
     assert_ok(fli__plan_bound("test bound", &c, &b));
     assert_int_equal(b.n_workers, 5);
+    assert_int_equal(b.largest_range, 3);
     assert_int_equal(b.max_items, b.max_strips * 2 + 2 * 5);
     assert_int_equal(b.max_sources, 2 * 5);
     assert_int_equal(b.max_partial_rows, 2 * 2 * 16 * 2 + 2 * 3 * 64);
@@ -180,28 +181,34 @@ static void parts_are_aligned_and_apart(void **state)
     assert_ok(fli__plan_bound("test bound", &config, &b));
     memory = aligned_alloc(64, b.schedule_bytes + b.scratch_bytes);
     fli__plan_place(&config, &b, memory, memory + b.schedule_bytes, &out);
-    const void *const parts[] = { out.counters, out.merges,        out.sources,
-                                  out.items,    out.summary,       out.strips,
-                                  out.order,    out.request_strip, out.buckets,
-                                  out.tail,     out.heap,          out.load };
-    const size_t bytes[] = { (size_t)b.max_merges * 4,
-                             (size_t)b.max_merges * sizeof(*out.merges),
-                             (size_t)b.max_sources * 4,
-                             (size_t)b.max_items * sizeof(*out.items),
-                             sizeof(*out.summary),
-                             (size_t)b.max_strips * sizeof(*out.strips),
-                             (size_t)b.max_strips * 4,
-                             (4 + 1) * 4,
-                             FLI_PLAN_BUCKETS * 4,
-                             2 * 4,
-                             2 * 4,
-                             2 * 8 };
+    const struct {
+        const void *at;
+        size_t bytes;
+    } parts[] = {
+        { out.counters, (size_t)b.max_merges * 4 },
+        { out.merges, (size_t)b.max_merges * sizeof(*out.merges) },
+        { out.sources, (size_t)b.max_sources * 4 },
+        { out.items, (size_t)b.max_items * sizeof(*out.items) },
+        { out.summary, sizeof(*out.summary) },
+        { out.used, sizeof(*out.used) },
+        { out.strips, (size_t)b.max_strips * sizeof(*out.strips) },
+        { out.order, (size_t)b.max_strips * 4 },
+        { out.buckets, FLI_PLAN_BUCKETS * 4 },
+        { out.request_sums, (4 + 1) * sizeof(fli_plan_sum) },
+        { out.strip_sums, (size_t)(b.max_strips + 1) * sizeof(fli_plan_sum) },
+        { out.worker_sums, (2 + 1) * sizeof(fli_plan_sum) },
+        { out.lane_sums, (128 + 8) * sizeof(fli_plan_sum) },
+        { out.borders, (2 + 1) * sizeof(*out.borders) },
+        { out.turns, (2 + 3) * sizeof(*out.turns) },
+        { out.load, 2 * 8 },
+        { out.lengths, (2 * 4 + 1) * 4 },
+    };
     const char *at = memory;
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        assert_true((const char *)parts[i] >= at);
-        assert_int_equal((uintptr_t)parts[i] % 64, 0);
-        at = (const char *)parts[i] + bytes[i];
+        assert_true((const char *)parts[i].at >= at);
+        assert_int_equal((uintptr_t)parts[i].at % 64, 0);
+        at = (const char *)parts[i].at + parts[i].bytes;
     }
     assert_true(at <= memory + b.schedule_bytes + b.scratch_bytes);
     free(memory);
@@ -232,6 +239,33 @@ static void prints_a_plan(void **state)
         "    class 1  request 1  rows 4..68  heads 1..2  kv 0..20\n"
         "    class 1  request 1  rows 68..84  heads 1..2  kv 0..20\n");
     assert_int_equal(text.length, strlen(buf));
+    free(p.memory);
+}
+
+/* Workers that no class with work has do not count. */
+static void idle_ranges_are_not_imbalance(void **state)
+{
+    const int32_t q_indptr[] = { 0, 1 }, kv_len[] = { 3200 };
+    const fli__plan_step step = { .n_requests = 1,
+                                  .q_indptr = q_indptr,
+                                  .kv_len = kv_len };
+    fli__plan_config c = config;
+    char buf[2000];
+    fli__text text = { buf, sizeof(buf), 0 };
+
+    (void)state;
+    c.tile_class[1].first_worker = 2;
+    c.tile_class[1].n_workers = 7;
+    const planned p = plan(&c, &step);
+
+    assert_int_equal(p.out.summary->classes, 1);
+    assert_int_equal(p.out.summary->n_workers, 9);
+    assert_int_equal(p.out.summary->n_busy, 2);
+    assert_int_equal(p.out.summary->total_cost, 2 * 810);
+    assert_int_equal(p.out.summary->max_cost, 810);
+    fli__plan_print(&text, &p.out);
+    assert_non_null(
+        strstr(buf, "plan  9 workers  9 items  1 merges  imbalance 1.00\n"));
     free(p.memory);
 }
 
@@ -284,6 +318,8 @@ static void an_empty_step_is_idle(void **state)
 
     (void)state;
     assert_int_equal(p.out.summary->n_pieces, 0);
+    assert_int_equal(p.out.summary->classes, 0);
+    assert_int_equal(p.out.summary->n_busy, 0);
     for (int w = 0; w < 2; w++)
         assert_int_equal(p.out.items[w].tile_class, -1);
     free(p.memory);
@@ -301,6 +337,7 @@ int main(void)
         cmocka_unit_test(too_much_is_unsupported),
         cmocka_unit_test(parts_are_aligned_and_apart),
         cmocka_unit_test(prints_a_plan),
+        cmocka_unit_test(idle_ranges_are_not_imbalance),
         cmocka_unit_test(prints_cuts),
         cmocka_unit_test(text_goes_on_past_its_buffer),
         cmocka_unit_test(an_empty_step_is_idle),

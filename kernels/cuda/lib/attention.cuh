@@ -358,7 +358,10 @@ DEVICE void finish_row(const fli_attention_params *p, int32_t packed_row,
 
 /* --- merges ---------------------------------------------------------------- */
 
-#define MERGE_BATCH 8 /* partial rows that a thread loads at once */
+/* Partial rows that a thread loads at once. */
+#ifndef MERGE_BATCH
+#define MERGE_BATCH 8
+#endif
 
 /* Adds 1 to a counter, returns what it was: what all threads wrote before the
  * barrier before is seen behind the barrier after by the last that arrives. */
@@ -433,16 +436,15 @@ DEVICE void merge_pieces(const fli_attention_params *p,
     }
 }
 
-/* All threads of the block: their partial rows of the merge are written.  The
- * block that comes last merges.  source is lane_source of 0, which may be loaded
- * long before. */
+/* All threads of the block, behind a barrier: their partial rows of the merge are
+ * written.  The block that comes last merges.  source is lane_source of 0, which
+ * may be loaded before. */
 DEVICE void arrive_at(const fli_attention_params *p,
                       const fli_merge_item *merge, int32_t source,
                       int32_t head_dim)
 {
     __shared__ int32_t is_last;
 
-    __syncthreads();
     if (threadIdx.x == 0) {
         int32_t *const counter = &p->counters[merge->counter];
 
@@ -455,13 +457,14 @@ DEVICE void arrive_at(const fli_attention_params *p,
         merge_pieces(p, merge, source, head_dim);
 }
 
-/* The same for each merge of an item. */
+/* The same for each merge of an item, with the barriers. */
 DEVICE void arrive(const fli_attention_params *p, const fli_work_item *item,
                    int32_t head_dim)
 {
     for (int32_t i = 0; i < item->n_merges; i++) {
         const fli_merge_item merge = p->merges[item->merge + i];
 
+        __syncthreads();
         arrive_at(p, &merge, lane_source(p, &merge, 0), head_dim);
     }
 }

@@ -19,17 +19,23 @@
 
 #define ELEMENT_BYTES (16 / VEC)
 #define WARPS         (FLI_SAMPLE_THREADS / 32)
-#define MAX_WARPS     (FLI_SAMPLE_BLOCKS * WARPS) /* of a row */
 #define MAX_VALUES    4
+/* Vectors that a thread has under way at once, for 16 elements. */
+#define CHUNK (16 / VEC)
+
+/* A pass does 8 elements of a thread at a time, whose weights overlap. */
+#define STEP_ELEMENTS 8
+#define STEP          (32 * STEP_ELEMENTS / VEC) /* vectors of a warp */
 
 /* The vectors of a row that this block has. */
 extern __shared__ uint4 row_cache[];
 
-/* What the row's warps tell each other: values of each warp, in turns, so that
- * one barrier is enough. */
+/* What the row's blocks tell each other, in turns, so that one barrier of the
+ * cluster is enough. */
 typedef struct {
-    uint64_t value[2][MAX_VALUES][MAX_WARPS];
-    uint64_t warp[WARPS]; /* of this block */
+    uint64_t block[2][MAX_VALUES][FLI_SAMPLE_BLOCKS];
+    uint64_t warp[MAX_VALUES][WARPS]; /* of this block's warps */
+    uint64_t prefix[WARPS];
 } exchange;
 
 typedef struct {
@@ -73,46 +79,73 @@ DEVICE uint64_t block_prefix(const row *r, uint64_t x)
     const uint64_t prefix = warp_prefix(x, r->lane);
 
     if (r->lane == 31)
-        r->shared->warp[r->warp] = prefix;
+        r->shared->prefix[r->warp] = prefix;
     __syncthreads();
     return prefix
-           + warp_sum_u64(r->lane < r->warp ? r->shared->warp[r->lane] : 0);
+           + warp_sum_u64(r->lane < r->warp ? r->shared->prefix[r->lane] : 0);
 }
 
 /* The sum over the block, of which each thread has just had its prefix. */
 DEVICE uint64_t block_total(const row *r)
 {
-    return warp_sum_u64(r->lane < WARPS ? r->shared->warp[r->lane] : 0);
+    return warp_sum_u64(r->lane < WARPS ? r->shared->prefix[r->lane] : 0);
 }
 
-/* Gives n values of each warp to all of the row; each lane has them.  Ends with a
- * barrier.  Value i of warp j is then out[i * MAX_WARPS + j]. */
-DEVICE const uint64_t *exchange_values(row *r, const uint64_t *value, int32_t n)
+/* Gives the sums of n values of each warp to all blocks of the row.  Ends with a
+ * barrier.  Value i of block j is then out[i * FLI_SAMPLE_BLOCKS + j]; those of
+ * this block's warps stay in shared->warp until the next exchange. */
+DEVICE const uint64_t *exchange_sums(row *r, const uint64_t *value, int32_t n)
 {
-    uint64_t *const slot = r->shared->value[r->turn][0];
+    uint64_t *const slot = r->shared->block[r->turn][0];
 
     r->turn ^= 1;
-    if (r->lane < r->n_blocks) {
-        uint64_t *const to =
-            (uint64_t *)cluster_peer(slot, r->lane) + r->rank * WARPS + r->warp;
-
+    if (r->lane == 0)
         for (int32_t i = 0; i < n; i++)
-            to[i * MAX_WARPS] = value[i];
+            r->shared->warp[i][r->warp] = value[i];
+    __syncthreads();
+    if (r->warp < n) {
+        const uint64_t sum = warp_sum_u64(
+            r->lane < WARPS ? r->shared->warp[r->warp][r->lane] : 0);
+
+        if (r->lane < r->n_blocks)
+            ((uint64_t *)cluster_peer(
+                slot, r->lane))[r->warp * FLI_SAMPLE_BLOCKS + r->rank] = sum;
     }
     cluster_sync(r->n_blocks);
     return slot;
 }
 
-/* Value i of all warps together. */
+/* Value i of all blocks together. */
 DEVICE uint64_t exchanged_sum(const row *r, const uint64_t *slot, int32_t i)
 {
     uint64_t sum = 0;
 
 #pragma unroll
-    for (int32_t j = 0; j < MAX_WARPS; j += 32)
-        if (j + r->lane < r->n_blocks * WARPS)
-            sum += slot[i * MAX_WARPS + j + r->lane];
-    return warp_sum_u64(sum);
+    for (int32_t j = 0; j < FLI_SAMPLE_BLOCKS; j++)
+        if (j < r->n_blocks)
+            sum += slot[i * FLI_SAMPLE_BLOCKS + j];
+    return sum;
+}
+
+/* The greatest x of the row.  Ends with a barrier. */
+DEVICE uint32_t exchange_max(row *r, uint32_t x)
+{
+    uint64_t *const slot = r->shared->block[r->turn][0];
+
+    r->turn ^= 1;
+    x = __reduce_max_sync(ALL_LANES, x);
+    if (r->lane == 0)
+        r->shared->warp[0][r->warp] = x;
+    __syncthreads();
+    if (r->warp == 0) {
+        x = r->lane < WARPS ? (uint32_t)r->shared->warp[0][r->lane] : 0;
+        x = __reduce_max_sync(ALL_LANES, x);
+        if (r->lane < r->n_blocks)
+            ((uint64_t *)cluster_peer(slot, r->lane))[r->rank] = x;
+    }
+    cluster_sync(r->n_blocks);
+    x = r->lane < r->n_blocks ? (uint32_t)slot[r->lane] : 0;
+    return __reduce_max_sync(ALL_LANES, x);
 }
 
 /* --- vectors ------------------------------------------------------------- */
@@ -125,6 +158,14 @@ DEVICE uint32_t pad_bits(void)
     return FLI_DTYPE == FLI_ABI_F32    ? 0xff800000u
            : FLI_DTYPE == FLI_ABI_BF16 ? 0xff80u
                                        : 0xfc00u;
+}
+
+DEVICE uint4 pad_vector(void)
+{
+    const uint32_t word =
+        FLI_DTYPE == FLI_ABI_F32 ? pad_bits() : pad_bits() * 0x10001u;
+
+    return make_uint4(word, word, word, word);
 }
 
 DEVICE int32_t is_whole(const row *r, int32_t vector)
@@ -151,6 +192,49 @@ OUTLINE uint4 load_edge(const char *x, int32_t head, int32_t end,
     return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
+/* n vectors, step apart; pads from to on.  n is a constant. */
+DEVICE void load_chunk(const row *r, int32_t v, int32_t step, int32_t to,
+                       int32_t n, uint4 *bits)
+{
+    const int32_t last = v + (n - 1) * step;
+
+    if (last < to && is_whole(r, v) && is_whole(r, last)) {
+#pragma unroll
+        for (int32_t j = 0; j < n; j++)
+            bits[j] = ((const uint4 *)r->x)[v + j * step];
+        return;
+    }
+#pragma unroll
+    for (int32_t j = 0; j < n; j++)
+        if (v + j * step < to && is_whole(r, v + j * step))
+            bits[j] = ((const uint4 *)r->x)[v + j * step];
+        else
+            bits[j] = load_edge(r->x, r->head, v + j * step < to ? r->end : 0,
+                                v + j * step);
+}
+
+/* This lane's elements of STEP vectors from v on, which is the warp's; pads from to
+ * on. */
+DEVICE void read_step(const row *r, int32_t from, int32_t to,
+                      float x[STEP_ELEMENTS])
+{
+    const int32_t v = from + r->lane;
+    uint4 bits[STEP / 32];
+
+    if (!r->is_cached) {
+        load_chunk(r, v, 32, to, STEP / 32, bits);
+    } else {
+        const uint4 *const cache = row_cache + (v - r->first);
+
+#pragma unroll
+        for (int32_t j = 0; j < STEP / 32; j++)
+            bits[j] = v + 32 * j < to ? cache[32 * j] : pad_vector();
+    }
+#pragma unroll
+    for (int32_t j = 0; j < STEP / 32; j++)
+        unpack_vec(bits[j], FLI_DTYPE, x + j * VEC);
+}
+
 /* A vector of this block, or pads from to on. */
 DEVICE void read_vector(const row *r, int32_t vector, int32_t to, float x[VEC])
 {
@@ -172,20 +256,6 @@ DEVICE void read_vector(const row *r, int32_t vector, int32_t to, float x[VEC])
 }
 
 /* --- opening ------------------------------------------------------------- */
-
-/* 16 bytes to shared memory, not waited for. */
-DEVICE void copy_async(uint4 *to, const void *from)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from)
-                 : "memory");
-}
-
-DEVICE void copies_wait(void)
-{
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
 
 /* The greater; NaN if one is. */
 DEVICE float max_nan(float a, float b)
@@ -231,33 +301,30 @@ DEVICE row row_init(const char *x, int64_t vocab, const fli_row_split *split,
     return r;
 }
 
-DEVICE void cache_row(const row *r)
-{
-#pragma unroll 1
-    for (int32_t v = r->from + r->lane; v < r->to; v += 32)
-        if (is_whole(r, v))
-            copy_async(row_cache + (v - r->first), (const uint4 *)r->x + v);
-        else
-            row_cache[v - r->first] = load_edge(r->x, r->head, r->end, v);
-    copies_wait();
-}
-
 /* The greatest value of this thread, -inf or 0 if it has none; NaN where the row
- * is invalid. */
+ * is invalid.  Fills the cache. */
 DEVICE float thread_max(const row *r)
 {
     float max = FLI_PROBS ? 0 : -INFINITY_F, min = 0;
 
 #pragma unroll 1
-    for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
-        float x[VEC];
+    for (int32_t v = r->from + r->lane; v < r->to; v += 32 * CHUNK) {
+        uint4 bits[CHUNK];
 
-        read_vector(r, v, r->to, x);
+        load_chunk(r, v, 32, r->to, CHUNK, bits);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++) {
-            max = max_nan(max, x[i]);
-            if (FLI_PROBS)
-                min = fminf(min, x[i]);
+        for (int32_t j = 0; j < CHUNK; j++) {
+            float x[VEC];
+
+            if (r->is_cached && v + 32 * j < r->to)
+                row_cache[v + 32 * j - r->first] = bits[j];
+            unpack_vec(bits[j], FLI_DTYPE, x);
+#pragma unroll
+            for (int32_t i = 0; i < VEC; i++) {
+                max = max_nan(max, x[i]);
+                if (FLI_PROBS)
+                    min = fminf(min, x[i]);
+            }
         }
     }
     return min < 0 ? __int_as_float(0x7fffffff) : max;
@@ -269,24 +336,16 @@ DEVICE int32_t open_row(row *r, float temperature, float *greatest)
 {
     if (r->n_blocks > 1)
         cluster_arrive();
-    if (r->is_cached)
-        cache_row(r);
     *greatest = thread_max(r);
     /* the peers run, so that their memory is there */
     if (r->n_blocks > 1)
         cluster_wait();
-    float max = *greatest;
+    /* ascends with keys; a NaN is above all */
+    const uint32_t order = (uint32_t)key_of(*greatest) ^ 0x80000000u;
+    const float max = float_of_key(
+        (int32_t)(exchange_max(r, *greatest != *greatest ? ALL_LANES : order)
+                  ^ 0x80000000u));
 
-    for (int32_t i = 16; i > 0; i /= 2)
-        max = max_nan(max, __shfl_xor_sync(ALL_LANES, max, i));
-    const uint64_t mine = __float_as_uint(max);
-    const uint64_t *const slot = exchange_values(r, &mine, 1);
-
-#pragma unroll 1
-    for (int32_t j = r->lane; j < r->n_blocks * WARPS; j += 32)
-        max = max_nan(max, __uint_as_float((uint32_t)slot[j]));
-    for (int32_t i = 16; i > 0; i /= 2)
-        max = max_nan(max, __shfl_xor_sync(ALL_LANES, max, i));
     if (!(max > (FLI_PROBS ? 0 : -INFINITY_F)))
         return 0;
     weigher_init(&r->w, max, temperature < 0x1p-64f ? 1 : temperature);

@@ -140,17 +140,19 @@ DEVICE void count_row(const row *r, search_memory *s, const bins *b,
     const float x_low = float_of_key(low), x_high = float_of_key(high);
 
 #pragma unroll 1
-    for (int32_t v = r->from + r->lane; v < r->to; v += 32) {
-        float x[VEC];
-        int32_t bin[VEC];
+    for (int32_t v = r->from; v < r->to; v += STEP) {
+        float x[STEP_ELEMENTS];
+        int32_t bin[STEP_ELEMENTS];
 
-        read_vector(r, v, r->to, x);
+        read_step(r, v, r->to, x);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++)
-            bin[i] = x[i] > x_low && x[i] <= x_high ? bin_of(b, &r->w, x[i])
-                                                    : BINS - 1;
+        for (int32_t i = 0; i < STEP_ELEMENTS; i++)
+            /* no branch around a bin: they overlap */
+            bin[i] = MIN((uint32_t)bin_of(b, &r->w, x[i])
+                             | ((x[i] > x_low && x[i] <= x_high) - 1u),
+                         BINS - 1u);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++)
+        for (int32_t i = 0; i < STEP_ELEMENTS; i++)
             count(s, bin[i]);
     }
 }
@@ -247,13 +249,13 @@ typedef struct {
 } sums;
 
 /* Lists the elements of x between low and high, which not all lanes need have. */
-DEVICE int32_t list_vector(const row *r, search_memory *s, int32_t n,
-                           const float x[VEC], float low, float high)
+DEVICE int32_t list_step(const row *r, search_memory *s, int32_t n,
+                         const float x[STEP_ELEMENTS], float low, float high)
 {
     const uint32_t lanes_below = (1u << r->lane) - 1;
 
 #pragma unroll
-    for (int32_t i = 0; i < VEC; i++) {
+    for (int32_t i = 0; i < STEP_ELEMENTS; i++) {
         const int32_t is_between = x[i] > low && !(x[i] > high);
         const uint32_t lanes = __ballot_sync(ALL_LANES, is_between);
         const int32_t at = n + __popc(lanes & lanes_below);
@@ -265,11 +267,11 @@ DEVICE int32_t list_vector(const row *r, search_memory *s, int32_t n,
     return n;
 }
 
-DEVICE void weigh_vector(const row *r, const float x[VEC], float low,
-                         float high, sums *sum)
+DEVICE void weigh_step(const row *r, const float x[STEP_ELEMENTS], float low,
+                       float high, sums *sum)
 {
 #pragma unroll
-    for (int32_t i = 0; i < VEC; i++) {
+    for (int32_t i = 0; i < STEP_ELEMENTS; i++) {
         const uint64_t mass = mass_of(&r->w, x[i]);
 
         sum->all += mass;
@@ -278,12 +280,12 @@ DEVICE void weigh_vector(const row *r, const float x[VEC], float low,
     }
 }
 
-DEVICE uint32_t count_vector(const float x[VEC], float high)
+DEVICE uint32_t count_step(const float x[STEP_ELEMENTS], float high)
 {
     uint32_t n = 0;
 
 #pragma unroll
-    for (int32_t i = 0; i < VEC; i++)
+    for (int32_t i = 0; i < STEP_ELEMENTS; i++)
         n += x[i] > high;
     return n;
 }
@@ -295,60 +297,62 @@ DEVICE sums scan_warp(const row *r, search_memory *s, float low, float high,
     sums sum = { 0, 0, 0, 0, 0 };
 
 #pragma unroll 1
-    for (int32_t from = r->from; from < r->to; from += 32) {
-        float x[VEC];
+    for (int32_t from = r->from; from < r->to; from += STEP) {
+        float x[STEP_ELEMENTS];
         int32_t is_between = 0;
 
-        read_vector(r, from + r->lane, r->to, x);
+        read_step(r, from, r->to, x);
         if (weigh)
-            weigh_vector(r, x, low, high, &sum);
+            weigh_step(r, x, low, high, &sum);
         else
-            sum.n_high += count_vector(x, high);
+            sum.n_high += count_step(x, high);
 #pragma unroll
-        for (int32_t i = 0; i < VEC; i++)
+        for (int32_t i = 0; i < STEP_ELEMENTS; i++)
             is_between |= x[i] > low && !(x[i] > high);
         if (__any_sync(ALL_LANES, is_between))
-            sum.n_own = list_vector(r, s, sum.n_own, x, low, high);
+            sum.n_own = list_step(r, s, sum.n_own, x, low, high);
     }
     return sum;
 }
 
-/* Every warp's list to every block, if they have room there; how much. */
-DEVICE int32_t gather(row *r, search_memory *s, const uint64_t *counts)
-{
-    const int32_t n_warps = r->n_blocks * WARPS;
-    int32_t is_over = 0, n = 0;
+/* What a warp counted, in one value: above, listed, lists without room. */
+#define COUNT_BITS 24
+#define COUNT_MASK (((uint64_t)1 << COUNT_BITS) - 1)
 
-#pragma unroll 1
-    for (int32_t j = r->lane; j < n_warps; j += 32) {
-        is_over |= (uint32_t)counts[j] > WARP_LIST;
-        n += (int32_t)(uint32_t)counts[j];
-    }
-    n = (int32_t)__reduce_add_sync(ALL_LANES, (uint32_t)n);
-    if (__any_sync(ALL_LANES, is_over) || n > MAX_LIST)
+DEVICE uint64_t counts_of(uint32_t n_high, int32_t n_own)
+{
+    const uint64_t is_over = n_own > WARP_LIST;
+
+    return is_over << 2 * COUNT_BITS | (uint64_t)n_high << COUNT_BITS
+           | (uint32_t)n_own;
+}
+
+/* Every warp's list to every block, if they have room there; how much. */
+DEVICE int32_t gather(const row *r, search_memory *s, const uint64_t *slot,
+                      uint64_t counts)
+{
+    const int32_t n = (int32_t)(counts & COUNT_MASK);
+    const int32_t n_own = (int32_t)(s->shared.warp[0][r->warp] & COUNT_MASK);
+    uint64_t before = 0;
+
+    if (counts >> 2 * COUNT_BITS || n > MAX_LIST)
         return -1;
     if (n == 0)
         return 0;
-    /* a warp copies as many lists as there are blocks, all at once */
+#pragma unroll 1
+    for (int32_t j = 0; j < r->rank; j++)
+        before += slot[j] & COUNT_MASK;
+#pragma unroll 1
+    for (int32_t j = 0; j < r->warp; j++)
+        before += s->shared.warp[0][j] & COUNT_MASK;
+    /* so many lanes for each block */
     const int32_t n_lanes = 32 / r->n_blocks;
-    const int32_t first = r->warp * r->n_blocks;
-    const int32_t i = first + r->lane / n_lanes;
-    const int32_t *const own =
-        (const int32_t *)cluster_peer(s->own[i % WARPS], i / WARPS);
-    uint32_t before = 0;
+    int32_t *const to =
+        (int32_t *)cluster_peer(s->list, r->lane / n_lanes) + before;
 
 #pragma unroll 1
-    for (int32_t j = r->lane; j < first; j += 32)
-        before += (uint32_t)counts[j];
-    before = __reduce_add_sync(ALL_LANES, before);
-#pragma unroll 1
-    for (int32_t j = first; j < i; j++)
-        before += (uint32_t)counts[j];
-#pragma unroll 1
-    for (int32_t j = r->lane % n_lanes; j < (int32_t)(uint32_t)counts[i];
-         j += n_lanes)
-        s->list[(int32_t)before + j] = own[j];
-    /* the lists may be written again when all have read them */
+    for (int32_t i = r->lane % n_lanes; i < n_own; i += n_lanes)
+        to[i] = s->own[r->warp][i];
     cluster_sync(r->n_blocks);
     return n;
 }
@@ -362,14 +366,14 @@ OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
         scan_warp(&r, s, float_of_key(low), float_of_key(high), weigh);
     const uint32_t n_high = __reduce_add_sync(ALL_LANES, sum.n_high);
     const uint64_t value[MAX_VALUES] = {
-        (uint64_t)n_high << 32 | (uint32_t)sum.n_own,
+        counts_of(n_high, sum.n_own),
         warp_sum_u64(sum.all),
         warp_sum_u64(sum.low),
         warp_sum_u64(sum.high),
     };
-    const uint64_t *const slot = exchange_values(&r, value, MAX_VALUES);
+    const uint64_t *const slot = exchange_sums(&r, value, MAX_VALUES);
     const uint64_t counts = exchanged_sum(&r, slot, 0);
-    const int32_t n = gather(&r, s, slot);
+    const int32_t n = gather(&r, s, slot, counts);
 
     given->turn = r.turn;
     c->low = low;
@@ -377,8 +381,8 @@ OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
     c->is_done = 1;
     c->is_weighed = weigh || high == r.w.top;
     c->is_complete = n >= 0;
-    c->count_high = counts >> 32;
-    c->count_low = c->count_high + (uint32_t)counts;
+    c->count_high = counts >> COUNT_BITS & COUNT_MASK;
+    c->count_low = c->count_high + (counts & COUNT_MASK);
     c->all = exchanged_sum(&r, slot, 1);
     c->mass_low = exchanged_sum(&r, slot, 2);
     c->mass_high = exchanged_sum(&r, slot, 3);
@@ -388,21 +392,6 @@ OUTLINE void scan(row *given, search_memory *s, scanned *c, int32_t low,
 }
 
 /* --- the search ---------------------------------------------------------- */
-
-/* The mass of what is listed from key on, of this block's list. */
-DEVICE uint64_t list_mass(const row *r, const search_memory *s,
-                          const scanned *c, int32_t key)
-{
-    uint64_t mass = 0;
-
-#pragma unroll 1
-    for (int32_t i = (int32_t)threadIdx.x; i < c->n_list;
-         i += FLI_SAMPLE_THREADS)
-        if (s->list[i] >= key)
-            mass += mass_of(&r->w, float_of_key(s->list[i]));
-    block_prefix(r, mass);
-    return block_total(r);
-}
 
 /* Narrows the bracket by a pivot and what lies above it. */
 DEVICE void learn_pivot(bracket *b, int32_t key, uint64_t above)
@@ -554,11 +543,44 @@ DEVICE int32_t is_covered(const scanned *c, int32_t key)
                || (c->is_complete && key - 1 >= c->low && key - 1 <= c->high));
 }
 
-/* Makes it tell. */
-DEVICE void cover(row *r, search_memory *s, scanned *c, int32_t key)
+/* A select, and no branch around a weight: they overlap. */
+DEVICE uint64_t mass_from(const weigher *w, float x, float least)
 {
+    return mass_of(w, x >= least ? x : FLI_PROBS ? 0 : -INFINITY_F);
+}
+
+/* Kept mass of vectors from .. to - 1, by a warp. */
+OUTLINE uint64_t vectors_mass(const row *given, int32_t from, int32_t to,
+                              float least)
+{
+    const row r = *given;
+    uint64_t sum = 0;
+
+#pragma unroll 1
+    for (int32_t v = from; v < to; v += STEP) {
+        float x[STEP_ELEMENTS];
+
+        read_step(&r, v, to, x);
+#pragma unroll
+        for (int32_t i = 0; i < STEP_ELEMENTS; i++)
+            sum += mass_from(&r.w, x[i], least);
+    }
+    return warp_sum_u64(sum);
+}
+
+/* This warp's kept mass. */
+DEVICE uint64_t kept_mass(const row *r, const search_memory *s,
+                          const scanned *c, int32_t key)
+{
+    uint64_t mass = 0;
+
     if (!is_covered(c, key))
-        scan(r, s, c, key - 1, key - 1, 1);
+        return vectors_mass(r, r->from, r->to, float_of_key(key));
+#pragma unroll 1
+    for (int32_t i = r->lane; i < c->n_own; i += 32)
+        if (s->own[r->warp][i] >= key)
+            mass += mass_of(&r->w, float_of_key(s->own[r->warp][i]));
+    return c->own_high + warp_sum_u64(mass);
 }
 
 /* The key from which on elements are kept; greatest is this thread's. */
@@ -583,26 +605,14 @@ DEVICE int32_t kept_key(row *r, search_memory *s, scanned *c, const filter *f,
         b.is_few =
             by == BY_COUNT && f->top_k <= r->n_blocks * FLI_SAMPLE_THREADS / 8;
         if (by == BY_MASS && by_k && !f->joint) {
-            cover(r, s, c, key);
-            b.limit =
-                limit_of(f->top_p, c->mass_high + list_mass(r, s, c, key));
+            const uint64_t own = kept_mass(r, s, c, key);
+            const uint64_t *const slot = exchange_sums(r, &own, 1);
+
+            b.limit = limit_of(f->top_p, exchanged_sum(r, slot, 0));
         }
         key = search(r, s, c, &b);
     }
     return f->min_p > 0 ? MAX(key, min_p_key(r, f->min_p)) : key;
-}
-
-/* This warp's kept mass. */
-DEVICE uint64_t kept_mass(row *r, search_memory *s, scanned *c, int32_t key)
-{
-    uint64_t mass = 0;
-
-    cover(r, s, c, key);
-#pragma unroll 1
-    for (int32_t i = r->lane; i < c->n_own; i += 32)
-        if (s->own[r->warp][i] >= key)
-            mass += mass_of(&r->w, float_of_key(s->own[r->warp][i]));
-    return c->own_high + warp_sum_u64(mass);
 }
 
 #endif

@@ -71,23 +71,17 @@ DEVICE weight weight_of_prob(const weigher *w, float x)
     return y;
 }
 
-/* A logit below max by octaves (0 or less) and a fraction of one. */
-typedef struct {
-    int32_t octaves;
-    float power; /* 2^fraction, fraction in [-1/2, 1/2) */
-} logit;
-
-/* -inf becomes -2^29, where weights are 0.  In a row with +inf the difference of
- * two is NaN, which becomes 0: the weight of the greatest. */
-DEVICE logit logit_of(const weigher *w, float x)
+/* A logit's weight without the floor: a normal float, at least 2^-64.  So is that
+ * of -inf, whose mass is 0.  In a row with +inf the difference of two is NaN, which
+ * becomes 0: the weight of the greatest. */
+DEVICE float q_of_logit(const weigher *w, float x)
 {
     const float y = __fmul_rn(__fsub_rn(x, w->max), w->scale);
     const int32_t t = max(__float2int_rn(y), -(1 << 29));
-    const int32_t rounded = t + (1 << 22);
-    const uint32_t rest = (uint32_t)rounded & 0x7fffff;
+    const uint32_t rounded = (uint32_t)(t + (1 << 22));
+    const uint32_t rest = rounded & 0x7fffff;
     const float f = __fsub_rn(__uint_as_float(0x3f800000 | rest), 1.5f);
     float p = 1.5403530e-4f;
-    logit l;
 
     p = __fmaf_rn(p, f, 1.3333558e-3f);
     p = __fmaf_rn(p, f, 9.6181291e-3f);
@@ -95,9 +89,19 @@ DEVICE logit logit_of(const weigher *w, float x)
     p = __fmaf_rn(p, f, 2.4022651e-1f);
     p = __fmaf_rn(p, f, 6.9314718e-1f);
     p = __fmaf_rn(p, f, 1.0f);
-    l.octaves = rounded >> 23;
-    l.power = p;
-    return l;
+    /* the whole octaves go to the exponent */
+    return __uint_as_float(__float_as_uint(p) + (rounded & 0xff800000u));
+}
+
+/* The weight as an integer, of a normal q or of 0. */
+DEVICE uint64_t mass_of_q(float q)
+{
+    const uint32_t bits = __float_as_uint(q);
+    const uint32_t mantissa = bits << 8 | 0x80000000u;
+
+    /* the mantissa is 40 bits too high; the high word alone is shifted */
+    return shift_right((uint64_t)mantissa << 32,
+                       22 + 127 - (int32_t)(bits >> 23));
 }
 
 /* The weight as an integer below 2^42. */
@@ -108,13 +112,7 @@ DEVICE uint64_t mass_of(const weigher *w, float x)
 
     return shift_right((uint64_t)y.mantissa << 18, y.shift);
 #else
-    const logit l = logit_of(w, x);
-    const uint32_t bits = __float_as_uint(l.power);
-    const uint32_t mantissa = bits << 8 | 0x80000000u;
-
-    /* the mantissa is 40 bits too high; the high word alone is shifted */
-    return shift_right((uint64_t)mantissa << 32,
-                       22 + 127 - (int32_t)(bits >> 23) - l.octaves);
+    return mass_of_q(q_of_logit(w, x));
 #endif
 }
 
@@ -170,15 +168,6 @@ DEVICE float share_rounded(float q, float inverse)
     const float share = __fmul_rn(q, inverse);
 
     return share < 0x1p-126f ? 0 : share;
-}
-
-/* A logit's: q is a normal float. */
-DEVICE float share_of_logit(const weigher *w, float x, float inverse)
-{
-    const logit l = logit_of(w, x);
-    const int32_t bits = __float_as_int(l.power) + l.octaves * (1 << 23);
-
-    return x > -INFINITY_F ? share_rounded(__int_as_float(bits), inverse) : 0;
 }
 
 /* A probability's: q is exact in a float down to a shift of 126.  Below, inverse
