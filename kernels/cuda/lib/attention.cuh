@@ -153,7 +153,7 @@ DEVICE page_range page_range_of(const fli_attention_params *p, int32_t begin,
                                 int32_t end)
 {
     const int64_t n = p->page_indptr ? p->n_indices : p->n_pages;
-    const int64_t last = MIN((int64_t)end, n) - 1;
+    const int64_t last = MIN((int64_t)MAX(end, 0), n) - 1;
 
     const page_range range = { MAX(begin, 0),
                                p->n_pages > 0 ? (int32_t)last : -1 };
