@@ -479,10 +479,10 @@ static void rope_beyond_its_cache(void **state)
         cache[i] = (float)(i % 97) / 97;
     for (int i = 0; i < N; i++)
         positions[i] = 3 * i % POSITIONS;
-    void *const table = sent(cache, POSITIONS * DIM_ROPE * sizeof(float));
+    void *const cosines = sent(cache, POSITIONS * DIM_ROPE * sizeof(float));
 
     c->args.rope.cos_sin_cache =
-        fli_tensor_2d(table, ctx, FLI_F32, POSITIONS, DIM_ROPE);
+        fli_tensor_2d(cosines, ctx, FLI_F32, POSITIONS, DIM_ROPE);
     c->args.rope.positions.data = sent(positions, sizeof(positions));
     char *const want = called(c);
 
