@@ -505,7 +505,7 @@ static void rope_beyond_its_cache(void **state)
         free(got);
     }
     gpu_free(c->args.rope.positions.data);
-    gpu_free(table);
+    gpu_free(cosines);
     free(cache);
     free(want);
     ops_free(c);
