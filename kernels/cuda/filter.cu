@@ -27,7 +27,7 @@ DEVICE void filter_row(const row *r, void *out, float least, float inverse)
     }
 }
 
-KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
+KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 1)
     fli_filter(const __grid_constant__ fli_filter_launch a)
 {
     __shared__ search_memory s;

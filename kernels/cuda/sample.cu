@@ -182,7 +182,7 @@ DEVICE int32_t sample_few(row *r, few_memory *s, const filter *f, int32_t k,
     return flags != FEW_OVER;
 }
 
-KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 2)
+KERNEL __launch_bounds__(FLI_SAMPLE_THREADS, 1)
     fli_sample(const __grid_constant__ fli_sample_launch a)
 {
     __shared__ sample_memory s;
