@@ -398,7 +398,7 @@ static void nvrtc_that_is_nowhere(void **state)
     (void)state;
     const char *text = children(1, NOWHERE, "describe");
 
-    if (strchr(text, '/') == strstr(text, "/libnvrtc")) {
+    if (!strstr(text, "not found")) {
         printf("the system has NVRTC: %s", text);
         skip();
     }
