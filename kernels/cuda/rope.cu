@@ -190,7 +190,7 @@ DEVICE void turn_heads(const fli_rope_launch *l, int64_t row, int64_t head,
         }
 }
 
-KERNEL __launch_bounds__(MAX_THREADS)
+KERNEL __launch_bounds__(MAX_THREADS, 2)
     fli_rope(const __grid_constant__ fli_rope_launch l)
 {
     __shared__ __align__(16) float cosines[TABLE], sines[TABLE];
