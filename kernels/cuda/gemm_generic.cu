@@ -74,7 +74,7 @@ DEVICE void finish(const fli_gemm_params *p, int64_t row, int64_t col, float x)
     store_f32(p->out, p->dtype_out, at, x);
 }
 
-KERNEL __launch_bounds__(THREADS, 3)
+KERNEL __launch_bounds__(THREADS, 2)
     fli_gemm_generic(const __grid_constant__ fli_gemm_params p)
 {
     __shared__ __align__(16) float a_tile[TILE_K][PITCH], b_tile[TILE_K][PITCH];
