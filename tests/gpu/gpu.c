@@ -10,7 +10,6 @@
 #define GPU_DRIVER(GPU_CU)                                                     \
     GPU_CU(cuInit, "", (unsigned))                                             \
     GPU_CU(cuDeviceGet, "", (int *, int))                                      \
-    GPU_CU(cuDeviceGetName, "", (char *, int, int))                            \
     GPU_CU(cuDevicePrimaryCtxRetain, "", (void **, int))                       \
     GPU_CU(cuCtxCreate, "_v2", (void **, unsigned, int))                       \
     GPU_CU(cuCtxSetCurrent, "", (void *))                                      \
@@ -90,15 +89,6 @@ void gpu_open(void)
         MUST(cuDevicePrimaryCtxRetain(&context, device));
     }
     MUST(cuCtxSetCurrent(context));
-}
-
-const char *gpu_name(void)
-{
-    static char name[128];
-
-    gpu_open();
-    MUST(cuDeviceGetName(name, sizeof(name), 0));
-    return name;
 }
 
 gpu_stream gpu_stream_create(void)

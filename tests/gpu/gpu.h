@@ -13,7 +13,6 @@ typedef void *gpu_graph;  /* a CUgraphExec */
 
 /* Makes the context current for this thread; any number of times. */
 void gpu_open(void);
-const char *gpu_name(void);
 /* A stream that does not wait for the default one. */
 gpu_stream gpu_stream_create(void);
 /* The same in another CUcontext, made for it; the primary one stays current. */

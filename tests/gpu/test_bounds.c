@@ -5,8 +5,7 @@
 #include "attend.h"
 #include "ops.h"
 
-static fli_context *ctx;
-static gpu_stream stream;
+#include "gpu_fixture.h"
 
 static const char page_id[] = "a page id outside the pool";
 static const char short_table[] = "a page table shorter than kv_len needs";
@@ -561,21 +560,6 @@ static void segments_that_are_none(void **state)
 
 /* --- running ---------------------------------------------------------------- */
 
-static int setup(void **state)
-{
-    (void)state;
-    gpu_open();
-    stream = gpu_stream_create();
-    return fli_context_create(&ctx, fli_cuda(0), NULL);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fli_context_destroy(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -591,5 +575,5 @@ int main(void)
         cmocka_unit_test(segments_that_are_none),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup_gpu, teardown_gpu);
 }

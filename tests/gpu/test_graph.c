@@ -5,12 +5,11 @@
 
 #include "attention/attention.h"
 
+#include "gpu_fixture.h"
+
 static const attend_shape bf16 = { FLI_BF16, 8, 2, 128, 16, 8, 400, 128 };
 static const attend_shape wide = { FLI_BF16, 32, 8, 64, 16, 32, 600, 16 };
 static const attend_shape f32 = { FLI_F32, 4, 2, 64, 16, 6, 200, 32 };
-
-static fli_context *ctx;
-static gpu_stream stream;
 
 static gpu_graph capture_run(const attend_op *op,
                              const fli_attention_args *args)
@@ -470,21 +469,6 @@ static void bad_lengths_plan_nothing(void **state)
 
 /* --- running ---------------------------------------------------------------- */
 
-static int setup(void **state)
-{
-    (void)state;
-    gpu_open();
-    stream = gpu_stream_create();
-    return fli_context_create(&ctx, fli_cuda(0), NULL);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fli_context_destroy(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,5 +485,5 @@ int main(void)
         cmocka_unit_test(bad_lengths_plan_nothing),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup_gpu, teardown_gpu);
 }

@@ -3,12 +3,11 @@
  * however its prompt is cut, and whose pages it reads. */
 #include "attend.h"
 
+#include "gpu_fixture.h"
+
 static const attend_shape bf16 = { FLI_BF16, 8, 2, 128, 16, 8, 700, 260 };
 static const attend_shape small = { FLI_BF16, 8, 8, 64, 16, 8, 700, 260 };
 static const attend_shape f32 = { FLI_F32, 4, 2, 64, 8, 8, 700, 160 };
-
-static fli_context *ctx;
-static gpu_stream stream;
 
 /* --- attention ---------------------------------------------------------------- */
 
@@ -283,21 +282,6 @@ static void gemm_rows_of_any_m(void **state)
 
 /* --- running ---------------------------------------------------------------- */
 
-static int setup(void **state)
-{
-    (void)state;
-    gpu_open();
-    stream = gpu_stream_create();
-    return fli_context_create(&ctx, fli_cuda(0), NULL);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fli_context_destroy(ctx);
-    return 0;
-}
-
 #define OF(name, shape)                                                        \
     { #name ", " #shape, name, NULL, NULL, (void *)&(shape) }
 
@@ -316,5 +300,5 @@ int main(void)
         cmocka_unit_test(gemm_rows_of_any_m),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup_gpu, teardown_gpu);
 }

@@ -6,8 +6,7 @@
 
 #include "ops.h"
 
-static fli_context *ctx;
-static gpu_stream stream;
+#include "gpu_fixture.h"
 
 /* What state is: the kind of the test. */
 static const ops_kind *kind_of(void **state)
@@ -184,21 +183,6 @@ static void foreign_tensors_are_refused(void **state)
 
 /* --- running ---------------------------------------------------------------- */
 
-static int setup(void **state)
-{
-    (void)state;
-    gpu_open();
-    stream = gpu_stream_create();
-    return fli_context_create(&ctx, fli_cuda(0), NULL);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fli_context_destroy(ctx);
-    return 0;
-}
-
 enum { MAX_TESTS = 128, NAME_BYTES = 96 };
 
 static struct CMUnitTest tests[MAX_TESTS];
@@ -229,6 +213,6 @@ int main(void)
             &ops_kinds[i]);
     add("packing_is_refused", packing_is_refused, NULL);
     add("foreign_tensors_are_refused", foreign_tensors_are_refused, NULL);
-    return _cmocka_run_group_tests("ops", tests, (size_t)n_tests, setup,
-                                   teardown);
+    return _cmocka_run_group_tests("ops", tests, (size_t)n_tests, setup_gpu,
+                                   teardown_gpu);
 }

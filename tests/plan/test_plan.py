@@ -6,7 +6,7 @@ import os
 import pathlib
 
 import numpy as np
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 BUILD = pathlib.Path(os.environ.get(
