@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/env.h"
+#include "jit/library.h"
 
 #define WHEELS "/nvidia/*/lib"
 
@@ -23,7 +24,8 @@ static char reason[600];
 static const char *const names[] = { "libnvrtc.so.13", "libnvrtc.so.12",
                                      "libnvrtc.so" };
 
-#define N_NAMES (sizeof(names) / sizeof(*names))
+static const fli__library_names library_names = { names, sizeof(names)
+                                                             / sizeof(*names) };
 
 /* The folder of path, which is cut there. */
 static char *folder_of(char *path)
@@ -33,45 +35,6 @@ static char *folder_of(char *path)
     if (slash)
         *slash = 0;
     return path;
-}
-
-/* The first library that the pattern of a path names; NULL if none opens. */
-static void *open_pattern(const char *pattern)
-{
-    void *library = NULL;
-    glob_t found;
-
-    if (glob(pattern, 0, NULL, &found))
-        return NULL;
-    for (size_t i = 0; i < found.gl_pathc && !library; i++)
-        library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_LOCAL);
-    globfree(&found);
-    return library;
-}
-
-/* A library in the folders that the pattern root + rest names. */
-static void *open_folders(const char *root, const char *rest)
-{
-    void *library = NULL;
-
-    if (!root)
-        return NULL;
-    for (size_t i = 0; i < N_NAMES && !library; i++) {
-        char pattern[1024];
-
-        snprintf(pattern, sizeof(pattern), "%s%s/%s", root, rest, names[i]);
-        library = open_pattern(pattern);
-    }
-    return library;
-}
-
-static void *open_names(int flags)
-{
-    void *library = NULL;
-
-    for (size_t i = 0; i < N_NAMES && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | flags);
-    return library;
 }
 
 /* Wheels beside this library: it is in site-packages, or a folder or two below.
@@ -89,36 +52,39 @@ static void *open_beside(void)
     snprintf(path, sizeof(path), "%s", info.dli_fname);
     folder_of(path);
     for (size_t i = 0; i < sizeof(rests) / sizeof(*rests) && !library; i++)
-        library = open_folders(path, rests[i]);
+        library = fli__library_in(&library_names, path, rests[i]);
     return library;
 }
 
 static void *open_python(const char *prefix)
 {
-    return open_folders(prefix, "/lib/python*/site-packages" WHEELS);
+    return fli__library_in(&library_names, prefix,
+                           "/lib/python*/site-packages" WHEELS);
 }
 
 static void *search(void)
 {
     const char *const conda = fli__env_get(FLI__ENV_CONDA_PREFIX);
-    void *library = open_names(RTLD_NOLOAD);
+    void *library = fli__library_named(&library_names, RTLD_NOLOAD);
 
     if (!library)
         library = open_beside();
     if (!library)
         library = open_python(fli__env_get(FLI__ENV_VIRTUAL_ENV));
     if (!library)
-        library = open_folders(conda, "/lib");
+        library = fli__library_in(&library_names, conda, "/lib");
     if (!library)
         library = open_python(conda);
     if (!library)
-        library = open_names(0);
+        library = fli__library_named(&library_names, 0);
     if (!library)
-        library = open_folders(fli__env_get(FLI__ENV_CUDA_HOME), "/lib64");
+        library = fli__library_in(&library_names,
+                                  fli__env_get(FLI__ENV_CUDA_HOME), "/lib64");
     if (!library)
-        library = open_folders(fli__env_get(FLI__ENV_CUDA_PATH), "/lib64");
+        library = fli__library_in(&library_names,
+                                  fli__env_get(FLI__ENV_CUDA_PATH), "/lib64");
     if (!library)
-        library = open_folders("/usr/local/cuda", "/lib64");
+        library = fli__library_in(&library_names, "/usr/local/cuda", "/lib64");
     return library;
 }
 
@@ -128,7 +94,7 @@ static void *search_or_given(void)
     void *library;
 
     if (given) {
-        library = open_folders(given, "");
+        library = fli__library_in(&library_names, given, "");
         if (!library)
             library = dlopen(given, RTLD_NOW | RTLD_LOCAL);
         if (!library)
