@@ -44,4 +44,9 @@ typedef struct {
     double frequency[FLI_ROPE_PAIRS];
 } fli_rope_launch;
 
+#if !defined(__CUDACC_RTC__)
+/* The reference's radians a position of pair i, scaled. */
+double fli__rope_frequency(const fli_rope_params *, int32_t i);
+#endif
+
 #endif

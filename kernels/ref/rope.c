@@ -21,6 +21,13 @@ static double frequency(const fli_rope_params *p, int32_t i)
     return (1 - s) * g / p->scale + s * g;
 }
 
+#if !defined(FLI_PLAIN)
+double fli__rope_frequency(const fli_rope_params *p, int32_t i)
+{
+    return frequency(p, i);
+}
+#endif
+
 static int64_t position(const fli_rope_params *p, int64_t row)
 {
     return p->dtype_positions == FLI_ABI_I64

@@ -2,8 +2,6 @@
 /* Launches of rope: one for each FLI_ROPE_PAIRS pairs. */
 #include "rope/rope.h"
 
-#include <math.h>
-
 #include "abi/rope.h"
 #include "jit/rows.h"
 
@@ -11,22 +9,6 @@
 #define MAX_THREADS 256  /* rope.cu */
 #define MAX_ROWS    64   /* a block's limit along z */
 #define TABLE       1024 /* rope.cu: cosines of a block's rows */
-#define TWO_PI      6.283185307179586
-
-/* As in kernels/ref/rope.c: its very bits, see kernels/cuda/rope.cu. */
-static double frequency(const fli_rope_params *p, int32_t i)
-{
-    const double g = pow((double)p->theta, -2.0 * i / p->rotary_dim);
-
-    if (!p->llama31)
-        return g / p->scale;
-    const double low = p->low_freq_factor, high = p->high_freq_factor;
-    const double smooth =
-        (p->old_context_len * g / TWO_PI - low) / (high - low);
-    const double s = fmin(fmax(smooth, 0), 1);
-
-    return (1 - s) * g / p->scale + s * g;
-}
 
 static int32_t vec_of(const fli_rope_params *p)
 {
@@ -82,7 +64,7 @@ fli_status fli__rope_cuda(const fli__call *call, const void *params)
         l.n_pairs = MIN(n_pairs - l.first, FLI_ROPE_PAIRS);
         if (!l.p.cos_sin_cache)
             for (int32_t i = 0; i < l.n_pairs; i++)
-                l.frequency[i] = frequency(&l.p, l.first + i);
+                l.frequency[i] = fli__rope_frequency(&l.p, l.first + i);
         fli__launch launch = launch_of(&l.p, vec, l.n_pairs);
 
         TRY(fli__rows_blocks(call, l.p.n_rows, launch.block[2],
