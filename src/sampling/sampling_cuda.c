@@ -21,7 +21,7 @@ static int64_t cache_bytes(const fli__cuda_caps *caps, int32_t n)
 
 typedef struct {
     int64_t n, vocab;
-    size_t element_bytes;
+    int32_t dtype;
     int32_t is_streamed; /* from memory: a block needs no room for its part */
 } rows_shape;
 
@@ -32,7 +32,8 @@ static fli_status split_rows(const fli__call *call, const rows_shape *rows,
                              row_launch *out)
 {
     const fli__cuda_caps *caps = &call->ctx->cuda->caps;
-    const int64_t bytes = rows->vocab * (int64_t)rows->element_bytes + 32;
+    const int64_t bytes =
+        rows->vocab * (int64_t)fli_dtype_bytes(rows->dtype) + 32;
     const int64_t most =
         caps->features & FLI__CUDA_CLUSTER ? FLI_SAMPLE_BLOCKS : 1;
     const int64_t room = cache_bytes(caps, rows->is_streamed ? 2 : 1);
@@ -55,33 +56,35 @@ static fli_status split_rows(const fli__call *call, const rows_shape *rows,
     return FLI_OK;
 }
 
-/* The kernel of instance for dtype. */
-static fli_status row_kernel(const fli__call *call, fli__instance *instance,
-                             int32_t dtype, const fli__kernel **out)
+/* The kernel of instance for the dtype of rows, launched with args, of which *split
+ * is a part. */
+static fli_status launch_rows(const fli__call *call, fli__instance *instance,
+                              const rows_shape *rows, fli_row_split *split,
+                              void *args)
 {
+    const fli__kernel *kernel;
+    row_launch cut;
+
     instance->shared_bytes = (uint32_t)cache_bytes(&call->ctx->cuda->caps, 1);
-    fli__instance_define(instance, "FLI_DTYPE", dtype);
-    return fli__jit_kernel(call, instance, out);
+    fli__instance_define(instance, "FLI_DTYPE", rows->dtype);
+    TRY(fli__jit_kernel(call, instance, &kernel));
+    if (call->prepare)
+        return FLI_OK;
+    TRY(split_rows(call, rows, &cut));
+    *split = cut.split;
+    return fli__cuda_launch(call, kernel, &cut.launch, args);
 }
 
 fli_status fli__softmax_cuda(const fli__call *call, const void *params)
 {
     fli_softmax_launch a = { .p = *(const fli_softmax_params *)params };
-    const fli__kernel *kernel;
     fli__instance instance;
-    row_launch rows;
 
     fli__instance_init(&instance, "cuda/softmax.cu", "fli_softmax",
                        "softmax_%s", fli_dtype_name(a.p.dtype));
-    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
-    if (call->prepare)
-        return FLI_OK;
-    const rows_shape shape = { a.p.n_rows, a.p.vocab,
-                               fli_dtype_bytes(a.p.dtype), 0 };
+    const rows_shape shape = { a.p.n_rows, a.p.vocab, a.p.dtype, 0 };
 
-    TRY(split_rows(call, &shape, &rows));
-    a.split = rows.split;
-    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+    return launch_rows(call, &instance, &shape, &a.split, &a);
 }
 
 /* Is a row best read from memory in each pass?  Where top_k is a tensor, it is
@@ -103,43 +106,28 @@ static int is_streamed(const fli__call *call, const fli_sample_params *p)
 fli_status fli__sample_cuda(const fli__call *call, const void *params)
 {
     fli_sample_launch a = { .p = *(const fli_sample_params *)params };
-    const fli__kernel *kernel;
     fli__instance instance;
-    row_launch rows;
 
     fli__instance_init(&instance, "cuda/sample.cu", "fli_sample",
                        "sample_%s_%s", a.p.is_probs ? "probs" : "logits",
                        fli_dtype_name(a.p.dtype));
     fli__instance_define(&instance, "FLI_PROBS", a.p.is_probs);
-    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
-    if (call->prepare)
-        return FLI_OK;
-    const rows_shape shape = { a.p.n_out, a.p.vocab, fli_dtype_bytes(a.p.dtype),
+    const rows_shape shape = { a.p.n_out, a.p.vocab, a.p.dtype,
                                is_streamed(call, &a.p) };
 
-    TRY(split_rows(call, &shape, &rows));
-    a.split = rows.split;
-    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+    return launch_rows(call, &instance, &shape, &a.split, &a);
 }
 
 fli_status fli__filter_cuda(const fli__call *call, const void *params)
 {
     fli_filter_launch a = { .p = *(const fli_filter_params *)params };
-    const fli__kernel *kernel;
     fli__instance instance;
-    row_launch rows;
 
     fli__instance_init(&instance, "cuda/filter.cu", "fli_filter", "%s_%s",
                        a.p.is_probs ? "renorm_probs" : "mask_logits",
                        fli_dtype_name(a.p.dtype));
     fli__instance_define(&instance, "FLI_PROBS", a.p.is_probs);
-    TRY(row_kernel(call, &instance, a.p.dtype, &kernel));
-    if (call->prepare)
-        return FLI_OK;
-    const rows_shape shape = { a.p.n_rows, a.p.vocab,
-                               fli_dtype_bytes(a.p.dtype), 0 };
+    const rows_shape shape = { a.p.n_rows, a.p.vocab, a.p.dtype, 0 };
 
-    TRY(split_rows(call, &shape, &rows));
-    a.split = rows.split;
-    return fli__cuda_launch(call, kernel, &rows.launch, &a);
+    return launch_rows(call, &instance, &shape, &a.split, &a);
 }
