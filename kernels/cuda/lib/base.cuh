@@ -117,18 +117,7 @@ DEVICE void store_f32(void *x, int32_t dtype, int64_t i, float value)
             dtype == FLI_ABI_BF16 ? bf16_of_f32(value) : f16_of_f32(value);
 }
 
-/* The two elements of one 32-bit word of a 16-bit dtype. */
-DEVICE void unpack_f32(uint32_t word, int32_t dtype, float out[2])
-{
-    if (dtype == FLI_ABI_BF16) {
-        out[0] = __uint_as_float(word << 16);
-        out[1] = __uint_as_float(word & 0xffff0000u);
-    } else {
-        out[0] = f32_of_f16((bits16)word);
-        out[1] = f32_of_f16((bits16)(word >> 16));
-    }
-}
-
+/* Two elements of a 16-bit dtype in a word, low in the low half. */
 DEVICE uint32_t pack_f32(float low, float high, int32_t dtype)
 {
     return dtype == FLI_ABI_BF16 ? bf16x2_of_f32(low, high)

@@ -46,15 +46,7 @@ DEVICE void mma_m16n8k16(float c[4], const uint32_t a[4], const uint32_t b[2],
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* Two and four 8 x 8 matrices; lanes 0 to 15, or all, give their rows. */
-DEVICE void ldmatrix_x2(uint32_t x[2], uint32_t address)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-                 : "=r"(x[0]), "=r"(x[1])
-                 : "r"(address)
-                 : "memory");
-}
-
+/* Four 8 x 8 matrices; all lanes give their rows. */
 DEVICE void ldmatrix_x4(uint32_t x[4], uint32_t address)
 {
     asm volatile(
@@ -73,17 +65,9 @@ DEVICE void ldmatrix_x4_trans(uint32_t x[4], uint32_t address)
         : "memory");
 }
 
-/* Copies 16 bytes, both sides aligned to 16, past the L1. */
-DEVICE void cp_async_16(uint32_t to, const void *from)
-{
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;"
-                 :
-                 : "r"(to), "l"(from)
-                 : "memory");
-}
-
-/* The same of the first bytes (0 to 16) of from, zeros behind them.  from must be
- * an address of global memory even where bytes is 0. */
+/* Copies the first bytes (0 to 16) of from, zeros behind them, 16 bytes in all, past
+ * the L1; both sides are aligned to 16.  from must be an address of global memory
+ * even where bytes is 0. */
 DEVICE void cp_async_16_zfill(uint32_t to, const void *from, uint32_t bytes)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
