@@ -27,7 +27,8 @@ typedef struct fli_executor {
 } fli_executor;
 
 /* Who gives host memory: 64-byte aligned, NULL when there is none.  Called by
- * create functions only, never by plan or run. */
+ * create and prepare functions, on CUDA by the first call that has to load a kernel,
+ * from its threads too; never by plan or run of an op that is ready. */
 typedef struct fli_allocator {
     void *ctx;
     void *(*alloc)(void *ctx, size_t bytes);
