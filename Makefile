@@ -18,6 +18,7 @@ demo:
 chat:
 	@tools/setup chat
 	@tools/build -Dtests=false build examples/engine
+	@$(PYTHON) tools/get_smollm2.py
 	@$(PYTHON) examples/chat.py "$(PROMPT)"
 
 ## make test       every test but the long ones, 12 minutes at most
