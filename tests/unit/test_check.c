@@ -542,6 +542,12 @@ static size_t read_file(const char *path, char *text, size_t n)
     return bytes;
 }
 
+static int remove_dumps(void **state)
+{
+    (void)state;
+    return system("rm -r test_check_dump");
+}
+
 static void dumps_are_written(void **state)
 {
     check_options options = defaults;
@@ -611,7 +617,7 @@ int main(void)
         cmocka_unit_test(refusals_pass_and_errors_fail),
         cmocka_unit_test(refusals_are_listed),
         cmocka_unit_test(other_bits_fail_in_the_full_tier),
-        cmocka_unit_test(dumps_are_written),
+        cmocka_unit_test_teardown(dumps_are_written, remove_dumps),
     };
 
     return RUN(tests);
